@@ -1,0 +1,1 @@
+"""Gene tests: pure functions of (U, V, frequencies, annotations), named in registry.py."""

@@ -1,0 +1,1 @@
+"""Numba kernels on plain arrays: packed genotypes, score statistics, tails, permutation."""

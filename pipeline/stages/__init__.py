@@ -1,0 +1,1 @@
+"""One file per stage: open inputs, call the pure code, write outputs."""
