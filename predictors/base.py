@@ -7,13 +7,16 @@ of the genotype); the caller turns it into a per-allele weight. Hyper-parameters
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+#: float32 or float64, as it is stored; sums over it are taken in float64
+AnyFloats = NDArray[np.floating[Any]]
 
 
 class PredictorError(ValueError):
@@ -33,7 +36,7 @@ class BlockStatistics:
 
     beta_hat: Floats
     n: Floats
-    R: NDArray[np.floating]
+    R: AnyFloats
     chromosome: str = ""
 
     def __post_init__(self) -> None:
@@ -64,6 +67,76 @@ class PredictorFit:
 MapFunction = Callable[..., Sequence[object]]
 
 
+def map_in_process(function: Callable[..., object], *iterables: Iterable[object]) -> list[object]:
+    """Return ``list(map(function, *iterables))``, the map used when nothing distributes the work."""
+    return list(map(function, *iterables))
+
+
 def promised_r2(blocks: Sequence[BlockStatistics], weights: Sequence[Floats]) -> float:
     """Return ``sum_blocks w'Rw``, the variance of the standardised polygenic score."""
     return float(sum(w @ (block.R @ w) for block, w in zip(blocks, weights, strict=True)))
+
+
+def split_by_block(blocks: Sequence[BlockStatistics], weights: Floats) -> list[Floats]:
+    """Return the (M,) genome-wide weights as one array per block.
+
+    Raises:
+        PredictorError: the blocks do not hold M variants.
+    """
+    sizes = [block.beta_hat.size for block in blocks]
+    if weights.shape != (sum(sizes),):
+        raise PredictorError(f"weights of shape {weights.shape} for blocks of {sum(sizes)} variants")
+    return list(np.split(weights, np.cumsum(sizes)[:-1])) if sizes else []
+
+
+#: ``tune(weights per block) -> how well they predict``, judged in data outside the GWAS; larger is better.
+Tune = Callable[[Sequence[Floats]], float]
+
+
+def select_best(candidates: Sequence[Sequence[Floats]], tune: Tune) -> tuple[int, Floats]:
+    """Return which of several sets of weights predicts best, and the score of each.
+
+    Args:
+        candidates: weights per block of each grid point, NaN where its fit diverged.
+        tune: scores one set of weights.
+
+    Returns:
+        Index of the best, (candidates,) scores; NaN where diverged.
+
+    Raises:
+        PredictorError: no candidate has a finite score.
+    """
+    scores = np.array([tune(w) if all(np.isfinite(part).all() for part in w) else np.nan for w in candidates])
+    if not np.isfinite(scores).any():
+        raise PredictorError(
+            f"none of {len(candidates)} grid points has a finite score: the fits diverged or predict nothing; "
+            "check the summary statistics against the LD reference"
+        )
+    return int(np.nanargmax(scores)), scores
+
+
+def tune_on_summary(blocks: Sequence[BlockStatistics], beta_hat_tuning: Sequence[Floats]) -> Tune:
+    """Return a Tune that needs no individual data: correlation ``w'b / sqrt(w'Rw)`` with an independent sample's b.
+
+    Args:
+        blocks: LD blocks, for R.
+        beta_hat_tuning: per block, standardised marginal effects of the same variants in people outside the GWAS.
+
+    Returns:
+        A function that scores weights; 0 for weights that are all zero.
+
+    Raises:
+        PredictorError: the marginal effects do not fit the blocks.
+    """
+    shapes = [block.beta_hat.shape for block in blocks], [b.shape for b in beta_hat_tuning]
+    if shapes[0] != shapes[1]:
+        raise PredictorError(
+            f"tuning effects have {len(shapes[1])} blocks of other sizes than the {len(shapes[0])} LD blocks"
+        )
+
+    def tune(weights: Sequence[Floats]) -> float:
+        variance = promised_r2(blocks, weights)
+        covariance = sum(float(w @ b) for w, b in zip(weights, beta_hat_tuning, strict=True))
+        return covariance / np.sqrt(variance) if variance > 0 else 0.0
+
+    return tune

@@ -1,0 +1,314 @@
+"""The configuration: every key declared once, with its range, default and a line of help.
+
+YAML is read with its line numbers, so an error names file, line and key. Paths are relative to the configuration
+file; ``output`` (and ``--out``) is relative to the working directory.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import msgspec
+import yaml
+from msgspec import Meta
+
+from pipeline.errors import ConfigError, suggest
+
+Probability = Annotated[float, Meta(gt=0, le=1)]
+Names = list[str]
+
+
+class _Struct(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Base of every section: unknown keys are errors."""
+
+
+class Phenotypes(_Struct):
+    """The phenotype table and the traits to analyse."""
+
+    file: Annotated[str, Meta(description="table with a header `FID IID trait ...` (or `IID trait ...`); NA is missing")]
+    quantitative: Annotated[Names, Meta(description="columns of quantitative traits; patterns such as `ENSG*` expand")] = []
+    binary: Annotated[Names, Meta(description="columns of binary traits, 0 = control, 1 = case")] = []
+    binary_coding: Annotated[
+        Literal["01", "12"], Meta(description="`12` when controls are 1 and cases 2, as PLINK writes them")
+    ] = "01"
+
+
+class Covariates(_Struct):
+    """The covariate table; an intercept is always added."""
+
+    file: Annotated[str, Meta(description="table with a header `FID IID ...` (or `IID ...`)")]
+    quantitative: Annotated[Names, Meta(description="numeric covariates; patterns expand")] = []
+    categorical: Annotated[Names, Meta(description="covariates that become indicator columns; patterns expand")] = []
+
+
+class Predictor(_Struct):
+    """Where the LOCO prediction of each trait comes from, and how the null model uses it."""
+
+    method: Annotated[
+        Literal["none", "ridge", "loco"],
+        Meta(
+            description="none; ridge: weights from GWAS summary statistics; loco: read REGENIE .loco files"
+        ),
+    ] = "none"
+    summary_statistics: Annotated[
+        dict[str, str] | str, Meta(description="GWAS summary statistics per trait, or one file for all traits")
+    ] = {}
+    n_samples: Annotated[
+        float | dict[str, float] | None,
+        Meta(description="GWAS sample size (per trait), when the file has no N column"),
+    ] = None
+    columns: Annotated[
+        dict[str, str], Meta(description="column map for other summary-statistic layouts, e.g. `beta: EFFECT`")
+    ] = {}
+    heritability: Annotated[
+        float | dict[str, float] | None, Meta(description="SNP heritability (per trait); LD score regression when absent")
+    ] = None
+    genotypes: Annotated[str | None, Meta(description="common-variant fileset of the cohort, to be scored")] = None
+    ld_reference: Annotated[str | None, Meta(description="fileset that gives LD; `genotypes` when absent")] = None
+    max_block_variants: Annotated[int, Meta(ge=50, le=10_000, description="largest LD block")] = 1000
+    loco: Annotated[
+        dict[str, str] | str, Meta(description="REGENIE .loco file per trait, or a pred.list")
+    ] = {}
+    use: Annotated[
+        Literal["covariate", "offset"] | None,
+        Meta(description="covariate: slope fitted per chromosome; offset: slope 1. Default: offset for loco, else covariate"),
+    ] = None
+
+    @property
+    def role(self) -> str:
+        """``covariate`` or ``offset`` after defaults."""
+        return self.use or ("offset" if self.method == "loco" else "covariate")
+
+
+class Genes(_Struct):
+    """Genes, the variants in them, and masks; one of sets, groups or regions."""
+
+    sets: Annotated[str | None, Meta(description="REGENIE set list: gene chrom start variant,variant,...")] = None
+    annotations: Annotated[str | None, Meta(description="REGENIE annotation file: variant gene category")] = None
+    masks: Annotated[str | None, Meta(description="REGENIE mask definitions: name category,category")] = None
+    groups: Annotated[str | None, Meta(description="SAIGE or EPACTS/rvtests group file")] = None
+    regions: Annotated[str | None, Meta(description="BED file chrom start end gene: every variant inside")] = None
+
+
+class Tests(_Struct):
+    """What is tested for every gene, mask and frequency bin."""
+
+    names: Annotated[Names, Meta(description="gene tests; `locomass config tests` lists them")] = msgspec.field(
+        default_factory=lambda: ["burden", "skat", "acat-v", "acat-o"]
+    )
+    frequency: Annotated[
+        Literal["maf", "aaf"],
+        Meta(description="maf: count the minor allele and bound its frequency; aaf: count ALT and bound its frequency"),
+    ] = "maf"
+    max_maf: Annotated[list[Probability], Meta(min_length=1, description="frequency bins, upper bounds (inclusive)")] = msgspec.field(
+        default_factory=lambda: [0.01, 0.05]
+    )
+    weights: Annotated[
+        Names, Meta(min_length=1, description="flat, beta_A_B, madsen-browning, annotation:COLUMN")
+    ] = msgspec.field(default_factory=lambda: ["flat", "beta_1_25"])
+
+
+class ExternalMaf(_Struct):
+    """Allele frequencies from a file instead of from the studies."""
+
+    external: Annotated[str, Meta(description="REGENIE allele-frequency file or PLINK 2 .afreq")]
+
+
+Maf = Literal["joint", "study"] | ExternalMaf
+
+
+class ScoreStatistics(_Struct):
+    """How score statistics are computed and what the bundle shares."""
+
+    missing: Annotated[
+        Literal["mean", "zero"],
+        Meta(description="a missing call counts as twice the allele frequency (mean) or as the major homozygote (zero)"),
+    ] = "mean"
+    max_maf: Annotated[
+        Probability, Meta(description="variants above this minor allele frequency are left out of the bundle")
+    ] = 0.5
+    min_cell: Annotated[
+        int, Meta(ge=0, description="genotype counts below this are withheld from the bundle (0: none withheld)")
+    ] = 0
+
+
+class RunConfig(_Struct, kw_only=True):
+    """Configuration of `locomass run`."""
+
+    study: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]+$", description="name of the study: letters, digits, . _ -")]
+    genotypes: Annotated[str, Meta(description="PLINK .bed (one, or one per chromosome with `{chrom}` in the name)")]
+    phenotypes: Phenotypes
+    genes: Genes
+    genome_build: Annotated[Literal["GRCh37", "GRCh38"] | None, Meta(description="build of all positions")] = None
+    keep_samples: Annotated[str | None, Meta(description="file of samples to keep, `FID IID`, no header")] = None
+    remove_samples: Annotated[str | None, Meta(description="file of samples to remove, `FID IID`, no header")] = None
+    covariates: Covariates | None = None
+    predictor: Predictor = Predictor()
+    score_statistics: ScoreStatistics = ScoreStatistics()
+    tests: Tests = Tests()
+    maf: Maf = "joint"
+    output: Annotated[str, Meta(description="output directory, relative to the working directory")] = "results"
+
+
+class MetaConfig(_Struct, kw_only=True):
+    """Configuration of `locomass meta`."""
+
+    studies: Annotated[Names, Meta(description="study bundles to combine")] = []
+    genes: Genes
+    maf: Annotated[Maf, Meta(description="which frequency decides and weights: joint, study, or {external: FILE}")] = "joint"
+    tests: Tests = Tests()
+    output: Annotated[str, Meta(description="output directory, relative to the working directory")] = "results"
+
+
+AnyConfig = TypeVar("AnyConfig", RunConfig, MetaConfig)
+
+
+def load_config(path: str | Path, kind: type[AnyConfig]) -> AnyConfig:
+    """Read and validate a configuration file.
+
+    Args:
+        path: the YAML file.
+        kind: `RunConfig` or `MetaConfig`.
+
+    Raises:
+        ConfigError: names file, line and key, what was expected, and the closest known key.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot read configuration {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"configuration {path} is not UTF-8 text") from None
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.load(text, Loader=_UniqueKeyLoader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigError(f"{path}, line {line}: not valid YAML: {error.problem}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}, line 1: expected `key: value` lines, found {type(data).__name__}")
+    try:
+        config = msgspec.convert(data, kind)
+    except msgspec.ValidationError as error:
+        raise ConfigError(_explain(str(error), path, node, kind)) from None
+    _check_genes(config.genes, path)
+    return config
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """A YAML loader that refuses a key written twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.MarkedYAMLError(problem=f"key '{key}' is given twice", problem_mark=key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _check_genes(genes: Genes, path: Path) -> None:
+    """Raise unless exactly one source of genes is given, with what it needs."""
+    sources = [name for name in ("sets", "groups", "regions") if getattr(genes, name)]
+    if len(sources) != 1:
+        found = " and ".join(sources) or "none"
+        raise ConfigError(f"{path}: key genes: give exactly one of sets, groups or regions; found {found}")
+    if genes.sets and bool(genes.annotations) != bool(genes.masks):
+        raise ConfigError(f"{path}: key genes: annotations and masks belong together; give both or neither")
+
+
+def _explain(message: str, path: Path, node: yaml.Node | None, kind: type) -> str:
+    """Return a message with file, line and key for a validation error of msgspec."""
+    found = re.search(r"`\$(?P<where>[^`]*)`$", message)
+    where = found["where"].lstrip(".") if found else ""
+    text = re.sub(r" - at `[^`]*`$", "", message)
+    unknown = re.match(r"Object contains unknown field `(?P<field>[^`]*)`", text)
+    keys = [k for k in re.split(r"[.\[\]]+", where) if k]
+    if unknown:
+        section = _section_at(kind, keys)
+        known = section.__struct_fields__ if section is not None else ()
+        text = f"unknown key '{unknown['field']}'{suggest(unknown['field'], known)}"
+        keys.append(unknown["field"])
+    line = _line_of(node, keys)
+    label = ".".join(keys)
+    return f"{path}, line {line}: {text}" if unknown or not label else f"{path}, line {line}, key {label}: {text}"
+
+
+def _section_at(kind: Any, keys: list[str]) -> Any:
+    """Return the Struct class that the keys lead to, or None."""
+    for key in keys:
+        hints = get_type_hints(kind) if isinstance(kind, type) and issubclass(kind, msgspec.Struct) else {}
+        candidates = [hints.get(key), *get_args(hints.get(key))]
+        kind = next((c for c in candidates if isinstance(c, type) and issubclass(c, msgspec.Struct)), None)
+        if kind is None:
+            return None
+    return kind
+
+
+def _line_of(node: yaml.Node | None, keys: list[str]) -> int:
+    """Return the line of the deepest key that the file has."""
+    line = 1
+    for key in keys:
+        if isinstance(node, yaml.MappingNode):
+            pair = next(((k, v) for k, v in node.value if k.value == key), None)
+            if pair is None:
+                return line
+            line, node = pair[0].start_mark.line + 1, pair[1]
+        elif isinstance(node, yaml.SequenceNode) and key.isdigit() and int(key) < len(node.value):
+            node = node.value[int(key)]
+            line = node.start_mark.line + 1
+        else:
+            return line
+    return line
+
+
+def per_trait(value: Mapping[str, Any] | str | float | None, traits: list[str], key: str) -> dict[str, Any]:
+    """Spread a value given once, or per trait, over the traits.
+
+    Raises:
+        ConfigError: a trait named there is not analysed.
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        return dict.fromkeys(traits, value)
+    for name in value:
+        if name not in traits:
+            raise ConfigError(f"key {key}: '{name}' is not an analysed trait{suggest(name, traits)}")
+    return dict(value)
+
+
+def describe_keys(kind: Any, prefix: str = "") -> list[tuple[str, str, str, str]]:
+    """Return (key, type, default, help) of every key of a configuration, depth first."""
+    rows: list[tuple[str, str, str, str]] = []
+    for item in msgspec.structs.fields(kind):
+        hint = get_type_hints(kind, include_extras=True)[item.name]
+        help_text = next((m.description or "" for m in getattr(hint, "__metadata__", ()) if isinstance(m, Meta)), "")
+        section = _section_at(kind, [item.name])
+        if section is not None and section is not ExternalMaf:
+            rows += describe_keys(section, f"{prefix}{item.name}.")
+            continue
+        default = "required" if item.required else msgspec.json.encode(item.default_factory() if item.default is msgspec.NODEFAULT else item.default).decode()
+        rows.append((f"{prefix}{item.name}", _type_name(hint), default, help_text))
+    return rows
+
+
+def _type_name(hint: Any) -> str:
+    """Return a short, readable name of a type hint."""
+    if get_origin(hint) is Annotated:
+        return _type_name(get_args(hint)[0])
+    if get_origin(hint) is Literal:
+        return " | ".join(str(a) for a in get_args(hint))
+    if get_args(hint):
+        inner = [_type_name(a) for a in get_args(hint) if a is not type(None)]
+        if get_origin(hint) is list:
+            return f"list of {inner[0]}"
+        if get_origin(hint) is dict:
+            return f"{{{inner[0]}: {inner[1]}}}"
+        return " | ".join(inner)
+    return getattr(hint, "__name__", str(hint))

@@ -1,0 +1,99 @@
+"""Cauchy combinations: of variants (ACAT-V), of tests (ACAT-O) and of masks (the omnibus of a gene)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.gene_tests.base import Floats, TestResult, missing_result
+from pipeline.gene_tests.burden import burden
+from pipeline.gene_tests.components import MONOMORPHIC, Components
+from pipeline.gene_tests.skat import skat
+from pipeline.kernels.tails import cauchy_combine, chi2_logsf
+
+
+def acat_v(c: Components, scheme: str) -> TestResult:
+    """Return ACAT-V: the Cauchy combination of the variants' p-values (Liu et al. 2019, AJHG 104:410).
+
+    A variant enters with weight ``w^2 f (1 - f)``, f its frequency. Variants with an allele count of at most
+    ``c.collapse_mac`` enter together, as one burden with the weights w; its own weight is taken at their mean w and
+    mean f. With ``collapse_mac = 0`` every variant stands alone, which is REGENIE's ``--vc-MACthr 0``. The statistic is the
+    largest chi-square among the combined terms.
+    """
+    note = c.weight_note(scheme)
+    if note:
+        return missing_result(c.stats.n_traits, note)
+    s, w = c.stats, c.weights(scheme)
+    variance = s.V.diagonal()
+    alive = (variance > MONOMORPHIC * variance.max()) & (w != 0.0)
+    pooled = alive & (s.mac <= c.collapse_mac)
+    if np.count_nonzero(pooled) < 2:
+        pooled[:] = False
+    single = np.flatnonzero(alive & ~pooled)
+    # one row per term: score, variance, mean weight, mean frequency
+    U, v, mean_w, f = s.U[:, single].T, variance[single], w[single], s.maf[single]
+    if pooled.any():
+        x = np.where(pooled, w, 0.0)
+        U, v = np.vstack((s.U @ x, U)), np.concatenate(([x @ s.V @ x], v))
+        mean_w, f = (np.concatenate(([a[pooled].mean()], b)) for a, b in ((w, mean_w), (s.maf, f)))
+    usable = v > MONOMORPHIC * variance.max() * float(np.max(w * w)) if pooled.any() else np.ones(v.size, np.bool_)
+    weights = np.where(usable, mean_w * mean_w * f * (1.0 - f), 0.0)
+    if not weights.any():
+        return missing_result(s.n_traits, "no variant has weight in the combination")
+    chi2 = U * U / (np.where(usable, v, 1.0)[:, None] * s.scale)
+    log_p = chi2_logsf(chi2.ravel()).reshape(chi2.shape)
+    return TestResult(
+        statistic=chi2[weights > 0.0].max(axis=0),
+        log_p=cauchy_combine(log_p, weights),
+        p_error=np.zeros(s.n_traits),
+        method="cauchy",
+        detail={"n_terms": np.full(s.n_traits, np.count_nonzero(weights))},
+    )
+
+
+def acat_o(c: Components, label: str) -> TestResult:
+    """Return ACAT-O: the Cauchy combination, with equal weights, of SKAT, burden and ACAT-V under every set of weights.
+
+    The original (Liu et al. 2019) takes Beta(1, 25) and Beta(1, 1), which is ``flat``. Components without a p-value are
+    left out, and the note says so.
+    """
+    rows: list[Floats] = []
+    names: list[str] = []
+    missing: list[str] = []
+    for scheme in c.schemes:
+        for name, compute in (("skat", skat), ("burden", burden), ("acat-v", acat_v)):
+            result = c.once(name, scheme, compute)
+            if result.note:
+                missing.append(f"{name} ({scheme}): {result.note}")
+            else:
+                rows.append(result.log_p)
+                names.append(f"{name} ({scheme})")
+    if not rows:
+        return missing_result(c.stats.n_traits, missing[0] if missing else "no weights to combine")
+    combined = combine_log_p(np.array(rows))
+    note = f"without {'; '.join(missing)}" if missing else ""
+    return TestResult(
+        statistic=combined.statistic,
+        log_p=combined.log_p,
+        p_error=combined.p_error,
+        method="cauchy",
+        note=note,
+        detail={"components": tuple(names)},
+    )
+
+
+def combine_log_p(log_p: Floats, weights: Floats | None = None) -> TestResult:
+    """Return the Cauchy combination of rows of p-values: the omnibus of a gene across masks, bins or tests.
+
+    Args:
+        log_p: (d, T) natural logarithms; NaN rows are left out.
+        weights: (d,) weights >= 0; equal when not given.
+
+    Returns:
+        A row whose statistic is the smallest natural logarithm among the combined p-values, times -1.
+    """
+    d, n_traits = log_p.shape
+    if d == 0 or np.isnan(log_p).all():
+        return missing_result(n_traits, "no p-value to combine")
+    w = np.ones(d) if weights is None else weights
+    smallest = np.fmin.reduce(log_p, axis=0)
+    return TestResult(statistic=-smallest, log_p=cauchy_combine(log_p, w), p_error=np.zeros(n_traits), method="cauchy")

@@ -1,0 +1,155 @@
+"""What the tests of one gene share - weights, weighted scores, eigenvalues, other tests' rows - each computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TypeVar, cast
+
+import numpy as np
+from scipy.linalg.lapack import dpotrf
+
+from pipeline.errors import StatisticsError
+from pipeline.gene_tests.base import Floats, ScoreStatistics
+from pipeline.gene_tests.weights import compute_weights
+
+T = TypeVar("T")
+
+# a variant whose V_jj is below this part of the largest does not vary: a singleton among a million samples is at 1e-6
+MONOMORPHIC = 1e-12
+# V of other tools comes in float32 or six digits: correlations may be that far from positive semi-definite
+NOT_PSD = 1e-4
+# eigenvalues below mean(positive) / 1e5 are rounding, as in R SKAT
+EIGENVALUE_CUT = 1e-5
+
+
+@dataclass(slots=True)
+class Components:
+    """Score statistics of one gene and what has been computed from them so far.
+
+    Attributes:
+        stats: statistics that passed ``check_statistics``.
+        schemes: names of the weights, in the order of the configuration.
+        collapse_mac: ACAT-V pools variants whose allele count is at most this.
+    """
+
+    stats: ScoreStatistics
+    schemes: tuple[str, ...]
+    collapse_mac: float = 10.0
+    _memo: dict[tuple[str, str], object] = field(default_factory=dict)
+
+    def once(self, name: str, scheme: str, compute: Callable[[Components, str], T]) -> T:
+        """Return ``compute(self, scheme)``, from memory when it was computed before under this name."""
+        key = (name, scheme)
+        if key not in self._memo:
+            self._memo[key] = compute(self, scheme)
+        return cast(T, self._memo[key])
+
+    def weights(self, scheme: str) -> Floats:
+        """Return the (m,) weights of a scheme."""
+        return self.once("weights", scheme, lambda c, s: compute_weights(s, c.stats.maf, c.stats.annotations))
+
+    def weight_note(self, scheme: str) -> str:
+        """Return why these weights cannot be used, or an empty text."""
+        w = self.weights(scheme)
+        if not np.isfinite(w).all():
+            return f"weights '{scheme}' have no value for {np.sum(~np.isfinite(w))} of {w.size} variants"
+        return "" if w.any() else f"weights '{scheme}' are zero for every variant"
+
+    def weighted_covariance(self, scheme: str) -> Floats:
+        """Return A = W V W, (m, m)."""
+
+        def compute(c: Components, s: str) -> Floats:
+            w = c.weights(s)
+            return w[:, None] * c.stats.V * w
+
+        return self.once("weighted covariance", scheme, compute)
+
+    def eigenvalues(self, scheme: str) -> Floats:
+        """Return the eigenvalues of W V W that are more than rounding, ascending."""
+        return self.once(
+            "eigenvalues", scheme, lambda c, s: keep_positive(np.linalg.eigvalsh(c.weighted_covariance(s)))
+        )
+
+
+def keep_positive(eigenvalues: Floats) -> Floats:
+    """Return the eigenvalues above mean(positive ones) / 1e5 (empty when none is positive)."""
+    positive = eigenvalues[eigenvalues > 0.0]
+    if positive.size == 0:
+        return positive
+    return positive[positive > EIGENVALUE_CUT * positive.mean()]
+
+
+def check_statistics(stats: ScoreStatistics) -> str:
+    """Return why no test can use these statistics, or an empty text.
+
+    Raises:
+        StatisticsError: when the shapes do not fit each other.
+    """
+    _check_shapes(stats)
+    m = stats.n_variants
+    if m == 0:
+        return "no variants"
+    if not np.isfinite(stats.V).all():
+        return "V has entries that are not finite"
+    if not ((stats.scale > 0.0) & (stats.scale < np.inf)).all():
+        return "scale must be positive"
+    if not ((stats.maf >= 0.0) & (stats.maf <= 1.0)).all():
+        return "allele frequencies outside [0, 1]"
+    variance = stats.V.diagonal()
+    largest = float(variance.max())
+    if variance.min() < -MONOMORPHIC * abs(largest) or largest < 0.0:
+        return "V is not positive semi-definite: a variance is negative"
+    varying = variance > MONOMORPHIC * largest
+    if not varying.any():
+        return "all variants are monomorphic (V = 0)"
+    if not varying.all():
+        still = stats.U[:, ~varying]
+        if (still * still > 1e-6 * largest * stats.scale[:, None]).any():
+            return "a score is not zero although its variance is"
+    return _check_correlations(stats.V, variance, varying)
+
+
+def _check_shapes(stats: ScoreStatistics) -> None:
+    """Raise StatisticsError unless every array has the length that U says."""
+    t, m = stats.U.shape
+    if (
+        stats.V.shape != (m, m)
+        or stats.scale.shape != (t,)
+        or any(a.shape != (m,) for a in (stats.maf, stats.mac, stats.rare))
+    ):
+        raise StatisticsError(
+            f"score statistics do not fit: U {stats.U.shape}, V {stats.V.shape}, scale {stats.scale.shape}, "
+            f"maf {stats.maf.shape}, mac {stats.mac.shape}, rare {stats.rare.shape}"
+        )
+
+
+def _check_correlations(V: Floats, variance: Floats, varying: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> str:
+    """Return a text when V is not symmetric or its correlation matrix has an eigenvalue below -1e-4."""
+    size = np.sqrt(np.where(varying, variance, 1.0))
+    if not varying.all():
+        size[~varying] = np.inf
+    correlation = V / size[:, None] / size
+    if np.abs(correlation - correlation.T).max() > NOT_PSD:
+        return "V is not symmetric"
+    correlation.flat[:: V.shape[0] + 1] = 1.0 + NOT_PSD
+    if dpotrf(correlation, overwrite_a=1)[1] == 0:
+        return ""
+    correlation = V / size[:, None] / size
+    correlation.flat[:: V.shape[0] + 1] = 1.0
+    smallest = float(np.linalg.eigvalsh(correlation)[0])
+    return f"V is not positive semi-definite: its correlation matrix has the eigenvalue {smallest:.3g}"
+
+
+def take_variants(stats: ScoreStatistics, chosen: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> ScoreStatistics:
+    """Return the statistics of the chosen variants, a boolean (m,) mask."""
+    return replace(
+        stats,
+        U=stats.U[:, chosen],
+        V=stats.V[np.ix_(chosen, chosen)],
+        maf=stats.maf[chosen],
+        mac=stats.mac[chosen],
+        rare=stats.rare[chosen],
+        annotations={name: column[chosen] for name, column in stats.annotations.items()},
+        per_study=tuple((U[:, chosen], V[np.ix_(chosen, chosen)], scale) for U, V, scale in stats.per_study),
+    )

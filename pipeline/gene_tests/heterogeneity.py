@@ -1,0 +1,157 @@
+"""Tests that let the effect differ between studies, and measures of how much it does."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.gene_tests.base import Floats, TestResult, missing_result
+from pipeline.gene_tests.burden import CANCELLED
+from pipeline.gene_tests.components import Components, keep_positive
+from pipeline.kernels.joint_tail import integrate_boundary
+from pipeline.kernels.mixture import mixture_logsf
+
+ONE_STUDY = "needs the statistics of at least two studies"
+
+
+@dataclass(frozen=True, slots=True)
+class Heterogeneity:
+    """Cochran's Q of effects in several studies; every array has the trailing shape of the input.
+
+    Attributes:
+        q: ``sum_k v_k (b_k - b)^2`` with b_k = U_k / v_k and b = sum U_k / sum v_k.
+        df: number of studies with information, less one.
+        log_p: natural logarithm of P(chi2_df > q); NaN with fewer than two studies.
+        i2: ``max(0, 1 - df / q)``, the share of the variation that is between studies (Higgins & Thompson 2002).
+    """
+
+    q: Floats
+    df: Floats
+    log_p: Floats
+    i2: Floats
+
+
+def cochran_q(U: Floats, v: Floats) -> Heterogeneity:
+    """Return the heterogeneity of effects ``U_k / v_k`` between K studies, per variant or per burden.
+
+    Args:
+        U: (K, ...) scores of the studies.
+        v: (K, ...) their information; a study with v = 0 has not seen the variant and does not count.
+    """
+    seen = v > 0.0
+    safe = np.where(seen, v, 1.0)
+    score = np.where(seen, U, 0.0)
+    total = np.where(seen, v, 0.0).sum(axis=0)
+    mean = score.sum(axis=0) / np.where(total > 0.0, total, 1.0)
+    q = (safe * seen * (score / safe - mean) ** 2).sum(axis=0)
+    df = np.maximum(seen.sum(axis=0) - 1.0, 0.0)
+    log_p = np.full(q.shape, np.nan)
+    for d in np.unique(df[df > 0]):
+        at = df == d
+        log_p[at] = mixture_logsf(q[at], np.ones(int(d)))[0]
+    i2 = np.where(df > 0, np.maximum(0.0, 1.0 - df / np.where(q > 0.0, q, np.inf)), np.nan)
+    return Heterogeneity(q, df, log_p, np.where(q > 0.0, i2, np.where(df > 0, 0.0, np.nan)))
+
+
+def skat_het(c: Components, scheme: str) -> TestResult:
+    """Return SKAT with effects that are independent between studies: ``Q = sum_k U_k'W^2U_k``.
+
+    The null mixture holds the eigenvalues of all W V_k W (Lee et al. 2013, AJHG 93:42, Het-Meta-SKAT).
+    """
+    studies, note = c.stats.per_study, c.weight_note(scheme)
+    if note or len(studies) < 2:
+        return missing_result(c.stats.n_traits, note or ONE_STUDY)
+    w = c.weights(scheme)
+    own = [keep_positive(np.linalg.eigvalsh(w[:, None] * V * w)) for _, V, _ in studies]
+    Q = sum((((U * w) ** 2).sum(axis=1) for U, _, _ in studies), start=np.zeros(c.stats.n_traits))
+    log_p, error = np.full(Q.size, np.nan), np.full(Q.size, np.nan)
+    for t in range(Q.size):
+        mixture = keep_positive(np.concatenate([k * scale[t] for k, (_, _, scale) in zip(own, studies, strict=True)]))
+        if mixture.size == 0:
+            return missing_result(Q.size, "the weighted variants do not vary in any study")
+        log_p[t : t + 1], error[t : t + 1] = mixture_logsf(Q[t : t + 1], mixture)
+    return TestResult(statistic=Q, log_p=log_p, p_error=error, method="saddlepoint-contour")
+
+
+def _study_burdens(c: Components, scheme: str) -> tuple[Floats, Floats]:
+    """Return the burden of every study, U and v, (K, T); v = 0 where it does not vary."""
+    w = c.weights(scheme)
+    U = np.array([U_k @ w for U_k, _, _ in c.stats.per_study])
+    v = np.array([_variance(V_k, w) * scale for _, V_k, scale in c.stats.per_study])
+    return U, v
+
+
+def _variance(V: Floats, w: Floats) -> float:
+    variance = float(w @ V @ w)
+    return variance if variance > CANCELLED * float((w * w) @ V.diagonal()) else 0.0
+
+
+def burden_het(c: Components, scheme: str) -> TestResult:
+    """Return the burden test whose effect is free in every study: ``sum_k (w'U_k)^2 / (w'V_k w)``, chi2_K.
+
+    The detail holds Cochran's Q, its log p and I2, which ask whether the effects differ, not whether there is one.
+    """
+    note = c.weight_note(scheme)
+    if note or len(c.stats.per_study) < 2:
+        return missing_result(c.stats.n_traits, note or ONE_STUDY)
+    U, v = _study_burdens(c, scheme)
+    seen = v > 0.0
+    if not seen.any():
+        return missing_result(c.stats.n_traits, "the burden does not vary in any study")
+    statistic = np.where(seen, U * U / np.where(seen, v, 1.0), 0.0).sum(axis=0)
+    log_p, error = mixture_logsf(statistic, np.ones(int(seen[:, 0].sum())))
+    differ = cochran_q(U, v)
+    return TestResult(
+        statistic=statistic,
+        log_p=log_p,
+        p_error=error,
+        method="chi2",
+        detail={"cochran_q": differ.q, "log_p_heterogeneity": differ.log_p, "i2": differ.i2, "df": seen.sum(axis=0)},
+    )
+
+
+def random_effects(c: Components, scheme: str) -> TestResult:
+    """Return the joint test of a mean effect and of variation around it, for burdens (after Tang & Lin 2014).
+
+    ``b_k ~ N(mu, tau^2)``. The scores of mu and tau^2 at zero are ``S = sum U_k`` and ``D = (sum U_k^2 - sum v_k) / 2``,
+    uncorrelated with variances ``sum v_k`` and ``sum v_k^2 / 2`` (Genetic Epidemiology 38:389). The statistic is
+
+        T = S^2 / sum v_k + max(0, D)^2 / (sum v_k^2 / 2),
+
+    one-sided in tau^2 because a variance cannot be negative. Its p-value is exact for normal U_k: given S, sum U_k^2 is a
+    noncentral chi-square mixture, and what remains is an integral over S.
+    """
+    note = c.weight_note(scheme)
+    if note or len(c.stats.per_study) < 2:
+        return missing_result(c.stats.n_traits, note or ONE_STUDY)
+    U, v = _study_burdens(c, scheme)
+    n_traits = U.shape[1]
+    statistic, log_p, error = np.full(n_traits, np.nan), np.full(n_traits, np.nan), np.full(n_traits, np.nan)
+    for t in range(n_traits):
+        seen = v[:, t] > 0.0
+        if np.count_nonzero(seen) < 2:
+            return missing_result(n_traits, "the burden varies in fewer than two studies")
+        statistic[t], log_p[t], error[t] = mean_and_variance_test(U[seen, t], v[seen, t])
+    return TestResult(statistic=statistic, log_p=log_p, p_error=error, method="saddlepoint-contour")
+
+
+def mean_and_variance_test(U: Floats, v: Floats) -> tuple[float, float, float]:
+    """Return T, log p and the relative error of p, of (K,) scores and variances of K >= 2 studies."""
+    total, spread = float(v.sum()), 2.0 * float(v @ v)
+    excess = max(0.0, float(U @ U) - total)
+    statistic = float(U.sum()) ** 2 / total + excess * excess / spread
+    if not math.isfinite(statistic):
+        return math.nan, math.nan, math.nan
+    if statistic == 0.0:
+        return 0.0, 0.0, 0.0
+    rest, vectors = np.linalg.eigh(np.diag(v) - np.outer(v, v / total))
+    rest, vectors = rest[1:], vectors[:, 1:]  # the first is the burden itself
+    shift = (v @ vectors) ** 2 / total
+    # sum U_k^2 = (burden)^2 / K + what the mixture describes
+    root = np.array([total, spread, statistic, total / v.size])
+    breaks = np.array([0.0, math.sqrt(statistic)])
+    none = np.empty(0)
+    log_p, error = integrate_boundary(breaks, none, none, root, np.maximum(rest, 0.0), shift)
+    return statistic, min(log_p, 0.0), error

@@ -1,0 +1,305 @@
+"""Searches over groupings with individual data: residuals permuted, the whole search repeated.
+
+See `pipeline.kernels.permutation` for the three ways to draw and `pipeline.gene_tests.groupings` for the searches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import InputError, StatisticsError
+from pipeline.gene_tests.base import TestResult, missing_result
+from pipeline.gene_tests.groupings import Search, inverse_sd_weights, plan_searches
+from pipeline.gene_tests.resampling import DrawBlock, Resampling, resample_p
+from pipeline.gene_tests.step_up import derive_seed, gene_key, make_results, search_once
+from pipeline.kernels.permutation import (
+    BERNOULLI,
+    PERMUTE,
+    PROJECT,
+    Carriers,
+    NullDraws,
+    control_weights,
+    empirical_variance,
+    replicate_scores,
+    score_carriers,
+    search_permutations,
+)
+from pipeline.kernels.step_up import SearchPlan
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Booleans = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class CarrierGenotypes:
+    """Minor-allele dosages of a gene, sparse by variant; everyone not listed has none.
+
+    Attributes:
+        indptr: (m + 1,) where each variant's carriers begin.
+        sample: (nnz,) sample numbers, distinct within a variant.
+        dosage: (nnz,) dosages; missing calls already imputed.
+        n_samples: n.
+    """
+
+    indptr: Integers
+    sample: NDArray[np.int64]
+    dosage: Floats
+    n_samples: int
+
+    def __post_init__(self) -> None:
+        nnz = int(self.indptr[-1]) if self.indptr.size else -1
+        if nnz < 0 or self.indptr[0] != 0 or np.any(np.diff(self.indptr) < 0):
+            raise InputError("indptr must start at 0 and never fall")
+        if self.sample.shape != (nnz,) or self.dosage.shape != (nnz,):
+            raise InputError(
+                f"indptr ends at {nnz}, but there are {self.sample.size} samples and {self.dosage.size} dosages"
+            )
+        if nnz and (self.sample.min() < 0 or self.sample.max() >= self.n_samples):
+            raise InputError(f"carriers are numbered {self.sample.min()} to {self.sample.max()} of {self.n_samples}")
+        if np.unique(self.variant() * np.int64(self.n_samples) + self.sample).size < nnz:
+            raise InputError("a sample is listed twice for one variant")
+        if not np.all(np.isfinite(self.dosage)):
+            raise InputError("a dosage is not finite; impute missing calls first")
+
+    @property
+    def n_variants(self) -> int:
+        """m, the number of variants."""
+        return int(self.indptr.shape[0]) - 1
+
+    def total(self) -> Floats:
+        """Return the (m,) sums of dosages."""
+        counts = np.bincount(self.variant(), weights=self.dosage, minlength=self.n_variants)
+        return np.asarray(counts, dtype=np.float64)
+
+    def variant(self) -> Integers:
+        """Return the (nnz,) variant number of each entry."""
+        return np.repeat(np.arange(self.n_variants), np.diff(self.indptr))
+
+    def multiply(self, matrix: Floats) -> Floats:
+        """Return G' A (m, p) for A (n, p)."""
+        product = np.zeros((self.n_variants, matrix.shape[1]))
+        np.add.at(product, self.variant(), self.dosage[:, None] * matrix[self.sample])
+        return product
+
+
+@dataclass(frozen=True, slots=True)
+class IndividualTrait:
+    """One trait of the n samples and how its null replicates are drawn.
+
+    Attributes:
+        residual: (n,) residuals of the null model, y - mu.
+        covariates: (n, p) covariates of the null model; None when it had an intercept only. With them each permuted
+            phenotype is refitted (Freedman & Lane).
+        case: (n,) True for cases of a binary trait; None for a quantitative one.
+        mu: (n,) fitted probabilities; given, replicates are Bernoulli draws from them, not permutations.
+        strata: (n,) labels within which residuals are permuted. Put strata whose means differ in the null model too.
+    """
+
+    residual: Floats
+    covariates: Floats | None = None
+    case: Booleans | None = None
+    mu: Floats | None = None
+    strata: NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        n = self.residual.shape[0]
+        for name in ("covariates", "case", "mu", "strata"):
+            value = getattr(self, name)
+            if value is not None and value.shape[0] != n:
+                raise InputError(f"{name} has {value.shape[0]} rows, the residuals have {n}")
+        if not np.all(np.isfinite(self.residual)):
+            raise InputError("a residual is not finite; drop samples without a phenotype first")
+        if self.mu is not None and (self.case is None or self.strata is not None):
+            raise InputError("mu needs a binary trait (case) and excludes strata: replicates are drawn, not permuted")
+        if self.mu is not None and not np.all((self.mu > 0) & (self.mu < 1)):
+            raise InputError("fitted probabilities must lie between 0 and 1, both excluded")
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """Arrays for the kernels, samples in position order."""
+
+    carriers: Carriers
+    null: NullDraws
+    e: Floats
+    case: Floats
+    V: Floats
+
+
+def search_individuals(
+    genotypes: CarrierGenotypes,
+    trait: IndividualTrait,
+    searches: Sequence[Search],
+    resampling: Resampling | None = None,
+    V: Floats | None = None,
+) -> dict[str, TestResult]:
+    """Run searches on individual data, one stream of permutations for all of them.
+
+    Args:
+        genotypes: carriers of m variants.
+        trait: residuals and how to draw their replicates.
+        searches: what to look for.
+        resampling: when to stop; None for the defaults.
+        V: (m, m) model variance of G'residual up to a factor; None takes it from the data:
+            sigma2 G'(I - QQ')G for permutations, G'WG - G'WX (X'WX)^-1 X'WG for Bernoulli draws.
+
+    Returns:
+        A row (T = 1) per search, as `step_up.search_statistics`.
+    """
+    resampling = resampling or Resampling()
+    if genotypes.n_variants == 0 or not np.any(genotypes.total() > 0):
+        note = "no variants" if genotypes.n_variants == 0 else "all variants are monomorphic"
+        return {search.name: missing_result(1, note) for search in searches}
+    plan = plan_searches(searches, genotypes.n_variants)
+    ready = _prepare(genotypes, trait, V)
+    U, weight = np.empty(genotypes.n_variants), _fixed_weights(ready)
+    score_carriers(ready.carriers, ready.e, U)
+    M = np.empty_like(ready.V)
+    empirical_variance(ready.carriers, ready.e, ready.null.squares, M)
+    if trait.case is not None:
+        control_weights(ready.carriers, ready.case, ready.null.n_controls, weight)
+    matrices = np.stack([M if empirical else ready.V for empirical in plan.empirical])
+    outcome = search_once(plan, searches, U, matrices, weight)
+    draw = _draw_permutations(plan, ready, derive_seed(resampling.seed, gene_key(genotypes.total())))
+    resampled = resample_p(draw, outcome.statistic, resampling)
+    return make_results(searches, outcome, resampled, "permutation" if trait.mu is None else "bernoulli-resampling")
+
+
+def draw_replicates(
+    genotypes: CarrierGenotypes, trait: IndividualTrait, n_replicates: int, seed: int, study: str
+) -> Floats:
+    """Return null replicates (P, m) of a study's G'residual, for sharing.
+
+    The stream hangs on the seed and the study's name, so replicates of different studies are independent and those of
+    one study repeat. Divide by phi of the null model to bring them to the scale of U; `step_up.combine_replicates`
+    sums them over studies.
+    """
+    ready = _prepare(genotypes, trait, None)
+    U = np.empty((n_replicates, genotypes.n_variants))
+    state = np.array([derive_seed(seed, study.encode(), gene_key(genotypes.total()))], dtype=np.uint64)
+    replicate_scores(ready.carriers, ready.null, state, np.arange(genotypes.n_samples), U)
+    return U
+
+
+def _prepare(genotypes: CarrierGenotypes, trait: IndividualTrait, V: Floats | None) -> _Prepared:
+    """Put samples in position order (strata together, carriers first) and set up the draws."""
+    n = genotypes.n_samples
+    if trait.residual.shape[0] != n:
+        raise InputError(f"genotypes are of {n} samples, the trait of {trait.residual.shape[0]}")
+    is_carrier = np.zeros(n, dtype=np.bool_)
+    is_carrier[genotypes.sample] = True
+    strata = np.zeros(n, dtype=np.int64) if trait.strata is None else trait.strata
+    stratum = np.unique(strata, return_inverse=True)[1].reshape(n)
+    order = np.lexsort((~is_carrier, stratum))
+    slot = np.flatnonzero(is_carrier[order])
+    method, residual, basis = _make_basis(trait)
+    V = _model_variance(genotypes, trait, residual, basis) if V is None else V
+    if V.shape != (genotypes.n_variants, genotypes.n_variants):
+        raise InputError(f"V has shape {V.shape}; expected {(genotypes.n_variants, genotypes.n_variants)}")
+    case = np.zeros(n) if trait.case is None else trait.case.astype(np.float64)
+    null = NullDraws(
+        method=method,
+        residual=residual[order],
+        case=case[order],
+        binary=trait.case is not None,
+        mu=np.empty(0) if trait.mu is None else np.ascontiguousarray(trait.mu[order], dtype=np.float64),
+        basis=np.ascontiguousarray(basis[:, order]),
+        stratum_start=np.concatenate([[0], np.cumsum(np.bincount(stratum))]).astype(np.int64),
+        stratum_carriers=np.bincount(stratum[is_carrier], minlength=int(stratum.max()) + 1).astype(np.int64),
+        slot=slot,
+        squares=float(residual @ residual),
+        n_controls=float(n - case.sum()),
+    )
+    return _Prepared(
+        _index_carriers(genotypes, order[slot]),
+        null,
+        e=null.residual[slot],
+        case=null.case[slot],
+        V=np.ascontiguousarray(V, dtype=np.float64),
+    )
+
+
+def _index_carriers(genotypes: CarrierGenotypes, samples: Integers) -> Carriers:
+    """Return the genotypes with distinct carriers numbered as in ``samples``, by variant and by carrier."""
+    number = np.zeros(genotypes.n_samples, dtype=np.int64)
+    number[samples] = np.arange(samples.shape[0])
+    carrier, variant = number[genotypes.sample], genotypes.variant()
+    by_carrier = np.lexsort((variant, carrier))
+    rows = np.bincount(carrier, minlength=samples.shape[0])
+    return Carriers(
+        start=genotypes.indptr.astype(np.int64),
+        carrier=carrier,
+        dosage=genotypes.dosage.astype(np.float64),
+        row_start=np.concatenate([[0], np.cumsum(rows)]).astype(np.int64),
+        row_variant=variant[by_carrier].astype(np.int64),
+        row_dosage=genotypes.dosage[by_carrier].astype(np.float64),
+        total=genotypes.total(),
+        n_samples=genotypes.n_samples,
+    )
+
+
+def _make_basis(trait: IndividualTrait) -> tuple[int, Floats, Floats]:
+    """Return the method, the residuals (orthogonal to intercept and covariates) and the rows that project them.
+
+    Raises:
+        StatisticsError: the residuals are constant.
+    """
+    n = trait.residual.shape[0]
+    X = np.ones((n, 1)) if trait.covariates is None else np.column_stack([np.ones(n), trait.covariates])
+    if trait.mu is not None:
+        root_w = np.sqrt(trait.mu * (1.0 - trait.mu))
+        basis = _orthonormal(X * root_w[:, None]) / root_w[:, None]
+        residual = trait.residual - root_w**2 * (basis @ (basis.T @ trait.residual))
+        return BERNOULLI, residual, basis.T
+    residual = trait.residual - trait.residual.mean()
+    if not np.any(np.abs(residual) > 1e-12 * max(1e-300, float(np.max(np.abs(trait.residual))))):
+        raise StatisticsError("the residuals are constant: there is nothing to permute")
+    if trait.covariates is None:
+        return PERMUTE, residual, np.empty((0, n))
+    basis = _orthonormal(trait.covariates - trait.covariates.mean(axis=0))
+    return PROJECT, residual - basis @ (basis.T @ residual), basis.T
+
+
+def _orthonormal(X: Floats) -> Floats:
+    """Return an orthonormal basis (n, rank) of the columns of X."""
+    vectors, sizes, _ = np.linalg.svd(X, full_matrices=False)
+    kept: Floats = vectors[:, sizes > 1e-10 * max(float(sizes[0]), 1e-300)]
+    return kept
+
+
+def _model_variance(genotypes: CarrierGenotypes, trait: IndividualTrait, residual: Floats, basis: Floats) -> Floats:
+    """Return the variance of G'residual under the null model; see `search_individuals`."""
+    n, m = genotypes.n_samples, genotypes.n_variants
+    if trait.mu is None:
+        w = np.full(n, float(residual @ residual) / (n - 1 - basis.shape[0]))
+        basis = np.vstack([np.full((1, n), 1.0 / np.sqrt(n)), basis]) / np.sqrt(w[0])
+    else:
+        w = trait.mu * (1.0 - trait.mu)
+    rows, at = np.unique(genotypes.sample, return_inverse=True)
+    dense = np.zeros((rows.size, m))
+    dense[at, genotypes.variant()] = genotypes.dosage
+    B = genotypes.multiply((basis * w).T)
+    product: Floats = dense.T @ (w[rows, None] * dense) - B @ B.T
+    return product
+
+
+def _fixed_weights(ready: _Prepared) -> Floats:
+    """Return inverse-sd weights counted in everyone."""
+    return inverse_sd_weights(ready.carriers.total, float(ready.carriers.n_samples))
+
+
+def _draw_permutations(plan: SearchPlan, ready: _Prepared, seed: np.uint64) -> DrawBlock:
+    """Return a source of searches on permuted residuals."""
+    state = np.array([seed], dtype=np.uint64)
+    pool = np.arange(ready.carriers.n_samples)
+    weight = _fixed_weights(ready)
+
+    def draw(active: Booleans, statistic: Floats) -> None:
+        search_permutations(plan, ready.carriers, ready.null, ready.V, weight, state, pool, active, statistic)
+
+    return draw

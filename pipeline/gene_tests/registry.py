@@ -1,0 +1,157 @@
+"""Names of the gene tests, and the one function that runs them.
+
+A new test is a file with a function ``(Components, weights name) -> TestResult`` and one line in ``TESTS``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from pipeline.errors import ConfigError, suggest
+from pipeline.gene_tests.acat import acat_o, acat_v
+from pipeline.gene_tests.base import Floats, ScoreStatistics, TestResult, missing_result
+from pipeline.gene_tests.burden import burden, price
+from pipeline.gene_tests.cmc import cmc
+from pipeline.gene_tests.components import Components, check_statistics, take_variants
+from pipeline.gene_tests.heterogeneity import burden_het, random_effects, skat_het
+from pipeline.gene_tests.skat import skat, skat_joint
+from pipeline.gene_tests.skat_o import skat_o, skat_o_exact
+from pipeline.gene_tests.variable_threshold import variable_threshold
+from pipeline.gene_tests.weights import parse_weights
+
+
+@dataclass(frozen=True, slots=True)
+class GeneTest:
+    """A test and how to call it.
+
+    Attributes:
+        name: as in the configuration.
+        compute: the test; its second argument is the name of the weights, or '' when it takes none.
+        scope: ``bin`` sees the rare variants of a row, ``mask`` all variants of the mask.
+        weights: ``each``: one row per set of weights; ``all``: one row that uses all of them; ``none``: its own.
+        summary: one line of help.
+    """
+
+    name: str
+    compute: Callable[[Components, str], TestResult]
+    scope: Literal["bin", "mask"]
+    weights: Literal["each", "all", "none"]
+    summary: str
+
+
+TESTS: dict[str, GeneTest] = {
+    test.name: test
+    for test in (
+        GeneTest("burden", burden, "bin", "each", "weighted sum of the rare variants"),
+        GeneTest("skat", skat, "bin", "each", "sequence kernel association test"),
+        GeneTest("skat-o", skat_o, "bin", "each", "best mixture of SKAT and burden, as published; exact in the tail"),
+        GeneTest(
+            "skat-o-exact", skat_o_exact, "bin", "each", "best mixture of SKAT and burden, exact null distribution"
+        ),
+        GeneTest("acat-v", acat_v, "bin", "each", "Cauchy combination of the variants"),
+        GeneTest("acat-o", acat_o, "bin", "all", "Cauchy combination of SKAT, burden and ACAT-V"),
+        GeneTest("vt", variable_threshold, "bin", "each", "best frequency threshold"),
+        GeneTest("cmc", cmc, "mask", "none", "Hotelling test of collapsed rare and each common variant"),
+        GeneTest("price", price, "mask", "none", "Madsen-Browning burden of all frequencies"),
+        GeneTest("skat-joint", skat_joint, "mask", "each", "SKAT of common and rare variants with equal shares"),
+        GeneTest("skat-het", skat_het, "bin", "each", "SKAT with effects independent between studies"),
+        GeneTest("burden-het", burden_het, "bin", "each", "burden with a free effect in every study"),
+        GeneTest(
+            "random-effects", random_effects, "bin", "each", "burden with a mean effect and variation between studies"
+        ),
+    )
+}
+
+DEFAULT_WEIGHTS = ("flat", "beta_1_25")
+
+
+def check_tests(names: Sequence[str]) -> None:
+    """Raise ConfigError when a test is unknown.
+
+    Raises:
+        ConfigError: with the closest known name.
+    """
+    for name in names:
+        if name not in TESTS:
+            raise ConfigError(f"unknown test '{name}'{suggest(name, TESTS)}")
+
+
+def evaluate(
+    stats: ScoreStatistics,
+    tests: Sequence[str],
+    weights: Sequence[str] = DEFAULT_WEIGHTS,
+    *,
+    collapse_mac: float = 10.0,
+) -> list[tuple[str, str, TestResult]]:
+    """Run the tests of one gene and mask for all its traits; what two tests share is computed once.
+
+    Tests of scope ``bin`` are given the rare variants only, whatever ``stats`` holds.
+
+    Args:
+        stats: score statistics of the variants of the mask.
+        tests: names from ``TESTS``.
+        weights: names of the weights, see ``weights.parse_weights``.
+        collapse_mac: ACAT-V pools variants whose allele count is at most this.
+
+    Returns:
+        (test, weights, result) in the order of ``tests``, then of ``weights``. The weights of a test that takes none are '',
+        those of ACAT-O all names joined by '+'.
+
+    Raises:
+        ConfigError: when a test, a set of weights or an annotation column is unknown.
+        StatisticsError: when the shapes of the statistics do not fit.
+    """
+    check_tests(tests)
+    for scheme in weights:
+        parse_weights(scheme)
+    views = _open_views(stats, {TESTS[name].scope for name in tests}, tuple(weights), collapse_mac)
+    rows: list[tuple[str, str, TestResult]] = []
+    for name in tests:
+        test = TESTS[name]
+        view = views[test.scope]
+        labels = {"each": tuple(weights), "all": ("+".join(weights),), "none": ("",)}[test.weights]
+        for label in labels:
+            if isinstance(view, str):
+                rows.append((name, label, missing_result(stats.n_traits, view)))
+            else:
+                rows.append((name, label, view.once(name, label, test.compute)))
+    return rows
+
+
+def _open_views(
+    stats: ScoreStatistics, scopes: set[Literal["bin", "mask"]], weights: tuple[str, ...], collapse_mac: float
+) -> dict[str, Components | str]:
+    """Return per scope what its tests see, or why they see nothing."""
+    views: dict[str, Components | str] = {}
+    all_rare = bool(stats.rare.all())
+    for scope in sorted(scopes):
+        if scope == "bin" and all_rare and "mask" in views or scope == "mask" and all_rare and "bin" in views:
+            views[scope] = next(iter(views.values()))
+            continue
+        seen = stats if scope == "mask" or all_rare else take_variants(stats, stats.rare)
+        note = check_statistics(seen)
+        views[scope] = note if note else Components(seen, weights, collapse_mac)
+    return views
+
+
+def leave_one_out(stats: ScoreStatistics, test: str, weights: str) -> Floats:
+    """Return log p of a test with every variant left out in turn, (T, m): which variants carry the signal.
+
+    Args:
+        stats: statistics as the test saw them.
+        test: name from ``TESTS``.
+        weights: name of the weights ('' for a test that takes none; 'a+b' for ACAT-O).
+
+    Raises:
+        ConfigError: when the test or the weights are unknown.
+    """
+    schemes = tuple(weights.split("+")) if weights else DEFAULT_WEIGHTS
+    out = np.full((stats.n_traits, stats.n_variants), np.nan)
+    for j in range(stats.n_variants):
+        kept = np.arange(stats.n_variants) != j
+        out[:, j] = evaluate(take_variants(stats, kept), (test,), schemes)[0][2].log_p
+    return out

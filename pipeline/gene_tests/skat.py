@@ -1,0 +1,76 @@
+"""Variance-component tests: SKAT, common + rare SKAT, and which variants drive them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.gene_tests.base import Floats, ScoreStatistics, TestResult, missing_result
+from pipeline.gene_tests.components import Components, keep_positive
+from pipeline.gene_tests.weights import compute_weights
+from pipeline.kernels.mixture import mixture_logsf
+
+COMMON_WEIGHTS = "beta_0.5_0.5"
+
+
+def quadratic_form(Q: Floats, eigenvalues: Floats, scale: Floats) -> TestResult:
+    """Return the row of ``Q ~ scale * sum_i lambda_i chi2_1``.
+
+    Args:
+        Q: (T,) statistics.
+        eigenvalues: (k,) positive lambda_i; when there is none, the row says so.
+        scale: (T,) factors.
+    """
+    if eigenvalues.size == 0:
+        return missing_result(Q.shape[0], "the weighted variants do not vary")
+    log_p, error = mixture_logsf(Q / scale, eigenvalues)
+    method = "chi2" if eigenvalues.size == 1 else "saddlepoint-contour"
+    return TestResult(statistic=Q, log_p=log_p, p_error=error, method=method)
+
+
+def skat(c: Components, scheme: str) -> TestResult:
+    """Return SKAT: ``Q = U'W^2U``, a mixture of chi2_1 with the eigenvalues of W V W (Wu et al. 2011, AJHG 89:82)."""
+    note = c.weight_note(scheme)
+    if note:
+        return missing_result(c.stats.n_traits, note)
+    weighted = c.stats.U * c.weights(scheme)
+    return quadratic_form(np.einsum("ij,ij->i", weighted, weighted), c.eigenvalues(scheme), c.stats.scale)
+
+
+def skat_joint(c: Components, scheme: str) -> TestResult:
+    """Return the joint test of common and rare variants (Ionita-Laza et al. 2013, AJHG 92:841).
+
+    ``Q = Q_rare / sd(Q_rare) + Q_common / sd(Q_common)``: both halves have the same variance under the null. Rare
+    variants carry the weights of the scheme, common ones Beta(0.5, 0.5); one mixture accounts for the LD between them.
+    """
+    s, w = c.stats, c.weights(scheme).copy()
+    if not s.rare.all():
+        w[~s.rare] = compute_weights(COMMON_WEIGHTS, s.maf[~s.rare], {})
+    if not np.isfinite(w).all():
+        return missing_result(s.n_traits, c.weight_note(scheme))
+    for group in (s.rare, ~s.rare):
+        A = w[group, None] * s.V[np.ix_(group, group)] * w[group]
+        size = float(np.sqrt(2.0) * np.linalg.norm(A))
+        w[group] = w[group] / np.sqrt(size) if size > 0.0 else 0.0
+    weighted = s.U * w
+    eigenvalues = keep_positive(np.linalg.eigvalsh(w[:, None] * s.V * w))
+    result = quadratic_form(np.einsum("ij,ij->i", weighted, weighted), eigenvalues, s.scale)
+    if result.note:
+        return result
+    rare_part = np.einsum("ij,ij->i", weighted[:, s.rare], weighted[:, s.rare])
+    return replace(result, detail={"rare_part": rare_part / np.where(result.statistic > 0.0, result.statistic, 1.0)})
+
+
+def find_drivers(stats: ScoreStatistics, scheme: str, n_top: int = 5) -> tuple[NDArray[np.intp], Floats]:
+    """Return the variants that make up most of SKAT's Q.
+
+    Returns:
+        (T, n) indices of the variants, the largest first, and (T, n) their share ``w_j^2 U_j^2 / Q``; n is n_top or m.
+    """
+    w = compute_weights(scheme, stats.maf, stats.annotations)
+    part = (stats.U * w) ** 2
+    order = np.argsort(-part, axis=1, kind="stable")[:, :n_top]
+    total = part.sum(axis=1, keepdims=True)
+    return order, np.take_along_axis(part, order, axis=1) / np.where(total > 0.0, total, 1.0)

@@ -1,0 +1,114 @@
+"""Variable threshold: the best of the burdens under every frequency cut-off, with the price of the choice."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from pipeline.gene_tests.base import Floats, TestResult, missing_result
+from pipeline.gene_tests.burden import CANCELLED
+from pipeline.gene_tests.components import Components
+from pipeline.kernels.half_spaces import mean_overlap
+from pipeline.kernels.tails import chi2_logsf
+
+SEED = 20190124  # fixed: the same input gives the same p, and all traits of a gene share their random numbers
+TOLERANCE = 0.009  # relative standard error at which sampling stops; 1 % is promised
+MAX_DRAWS = 4_000_000
+IDENTICAL = 1e-10  # burdens correlated to within this of 1 are one burden
+TABLE_FROM = 16  # traits from which a table over z pays
+TABLE_STEP = 0.125
+TABLE_ERROR = 1e-3  # of linear interpolation, relative
+
+
+def variable_threshold(c: Components, scheme: str) -> TestResult:
+    """Return ``max_t |Z_t|`` over all frequencies that occur, Z_t the burden of the variants up to that one.
+
+    Price et al. 2010 (AJHG 86:832); from score statistics Lin & Tang 2011 (AJHG 89:354). The frequency of a variant is
+    ``min(maf, 1 - maf)``.
+    """
+    note = c.weight_note(scheme)
+    if note:
+        return missing_result(c.stats.n_traits, note)
+    s, w = c.stats, c.weights(scheme)
+    minor = np.minimum(s.maf, 1.0 - s.maf)
+    thresholds = np.unique(minor)
+    # one column per threshold: the weights of the variants up to it
+    B = np.where(minor[:, None] <= thresholds, w[:, None], 0.0)
+    return variable_threshold_from_sums(s.U @ B, B.T @ s.V @ B, s.scale, thresholds)
+
+
+def variable_threshold_from_sums(U: Floats, V: Floats, scale: Floats, thresholds: Floats) -> TestResult:
+    """Return the variable threshold test of burdens that the caller has collapsed (dominant, recessive, any).
+
+    Args:
+        U: (T, k) score of the burden under every threshold.
+        V: (k, k) their information matrix.
+        scale: (T,) factors of V.
+        thresholds: (k,) the cut-offs, for the report.
+
+    Returns:
+        A row whose statistic is max |Z|, whose beta and se are those of the best threshold, and whose detail names it.
+    """
+    k, n_traits = U.shape[1], U.shape[0]
+    if V.shape != (k, k) or k == 0:
+        return missing_result(n_traits, "no frequency threshold")
+    variance = V.diagonal()
+    varying = variance > CANCELLED * variance.max()
+    if not np.isfinite(V).all() or not varying.any() or not variance.max() > 0.0:
+        return missing_result(n_traits, "no burden varies under any threshold")
+    U, V, thresholds, variance = U[:, varying], V[np.ix_(varying, varying)], thresholds[varying], variance[varying]
+    sd = np.sqrt(variance)
+    R = np.clip(V / np.outer(sd, sd), -1.0, 1.0)
+    Z = np.abs(U) / (sd * np.sqrt(scale)[:, None])
+    best = np.argmax(np.where(np.isnan(Z), -1.0, Z), axis=1)
+    rows = np.arange(n_traits)
+    z = Z[rows, best]
+    v = variance[best] * scale
+    log_p, error, method = _tail_of_maximum(z, R)
+    return TestResult(
+        statistic=z,
+        log_p=log_p,
+        beta=U[rows, best] / v,
+        se=1.0 / np.sqrt(v),
+        p_error=error,
+        method=method,
+        detail={"threshold": thresholds[best], "n_thresholds": np.full(n_traits, thresholds.size)},
+    )
+
+
+def _tail_of_maximum(z: Floats, R: Floats) -> tuple[Floats, Floats, str]:
+    """Return log P(max |Z| >= z), its relative error, and the method."""
+    R = R[np.ix_(distinct := _distinct(R), distinct)]
+    k = R.shape[0]
+    one = chi2_logsf(z * z)
+    if k == 1:
+        return one, np.zeros(z.size), "chi2"
+    values, vectors = np.linalg.eigh(R)
+    factor = np.ascontiguousarray(vectors * np.sqrt(np.maximum(values, 0.0)))
+
+    def overlap(at: float) -> tuple[float, float]:
+        rng = np.random.Generator(np.random.PCG64(SEED))
+        return mean_overlap(at, R, factor, rng, TOLERANCE, MAX_DRAWS)
+
+    mean, error = np.full(z.size, np.nan), np.full(z.size, np.nan)
+    usable = np.flatnonzero(np.isfinite(z))
+    if usable.size > TABLE_FROM:
+        cell = np.floor(z[usable] / TABLE_STEP).astype(np.int64)
+        nodes = np.unique(np.concatenate((cell, cell + 1)))
+        table = np.array([overlap(n * TABLE_STEP) for n in nodes])
+        mean[usable] = np.exp(np.interp(z[usable], nodes * TABLE_STEP, np.log(table[:, 0])))
+        error[usable] = np.interp(z[usable], nodes * TABLE_STEP, table[:, 1]) + TABLE_ERROR
+    else:
+        for t in usable:
+            mean[t], error[t] = overlap(float(z[t]))
+    return np.minimum(0.0, one + math.log(k) + np.log(mean)), error, "importance-sampling"
+
+
+def _distinct(R: Floats) -> list[int]:
+    """Return the indices of burdens of which none is another one again, up to its sign."""
+    kept: list[int] = []
+    for i in range(R.shape[0]):
+        if not any(abs(R[i, j]) > 1.0 - IDENTICAL for j in kept):
+            kept.append(i)
+    return kept

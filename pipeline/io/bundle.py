@@ -1,0 +1,223 @@
+"""The study bundle: what a cohort shares, written and read.
+
+A directory of ``study.json``, ``variants.parquet`` and ``genes/*.parquet`` (see `pipeline.schema`). No row of individual
+data; genotype counts below the study's minimum cell are withheld (-1).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipeline.errors import BundleError
+from pipeline.kernels.score_statistics import information_matrix
+from pipeline.schema import BUNDLE_GENES, BUNDLE_VARIANTS, TableSchema, validate_table
+
+Floats = NDArray[np.float64]
+FORMAT, VERSION = "locomass-study-bundle", 1
+PARTS_IN_MEMORY = 4
+
+
+@dataclass(frozen=True)
+class GeneCovariance:
+    """G'WG and the projections of one gene and covariance: ``V_t = (G'WG - B'B - b_t'b_t) / sigma2_t``.
+
+    Attributes:
+        row, column, value: sparse lower triangle of G'WG (m, m).
+        B: (p, m) shared by the traits of the covariance.
+        b: (T, q, m) further rows of each trait.
+    """
+
+    row: NDArray[np.int32]
+    column: NDArray[np.int32]
+    value: Floats
+    B: Floats
+    b: Floats
+
+
+@dataclass(frozen=True)
+class StudyGene:
+    """One gene of one study: m variants, all traits.
+
+    Attributes:
+        position, ref, alt: (m,) labels.
+        n_obs: (m, S) samples with a call, per sample set.
+        alt_frequency: (m, S) ALT frequency, NaN where nobody has a call.
+        U: (m, T) score statistics.
+        covariances: by covariance name.
+        note: why the study has no statistics for the gene; empty otherwise.
+    """
+
+    position: NDArray[np.int64]
+    ref: NDArray[np.object_]
+    alt: NDArray[np.object_]
+    n_obs: NDArray[np.int64]
+    alt_frequency: Floats
+    U: Floats
+    covariances: dict[str, GeneCovariance]
+    note: str = ""
+
+
+def list_array(values: NDArray[Any] | Sequence[NDArray[Any]], kind: pa.DataType) -> pa.ListArray:
+    """Return a list column: from the rows of a matrix, or from a sequence of arrays."""
+    if isinstance(values, np.ndarray):
+        offsets = np.arange(values.shape[0] + 1, dtype=np.int32) * values.shape[1]
+        flat = np.ascontiguousarray(values).reshape(-1)
+    else:
+        offsets = np.concatenate(([0], np.cumsum([v.size for v in values]))).astype(np.int32)
+        flat = np.concatenate([v.reshape(-1) for v in values]) if len(values) else np.empty(0)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat, kind))
+
+
+def matrix_column(table: pa.Table, name: str) -> NDArray[Any]:
+    """Return a list column whose rows have one length as a matrix."""
+    column = table.column(name).combine_chunks()
+    flat = column.flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(len(column), -1) if len(column) else flat.reshape(0, 0)
+
+
+class Bundle:
+    """A study bundle opened for reading.
+
+    Attributes:
+        path: the directory.
+        info: the content of study.json.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._parts: dict[str, pa.Table] = {}
+        try:
+            self.info: dict[str, Any] = json.loads((self.path / "study.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise BundleError(
+                f"{self.path} is not a study bundle: it has no study.json; give the `bundle` folder that "
+                f"`locomass run` left"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise BundleError(f"{self.path}/study.json cannot be read: {error}") from None
+        if self.info.get("format") != FORMAT or self.info.get("version") != VERSION:
+            raise BundleError(
+                f"{self.path}: format {self.info.get('format')} version {self.info.get('version')}; this program reads "
+                f"{FORMAT} version {VERSION}"
+            )
+
+    @property
+    def study(self) -> str:
+        """Name of the study."""
+        return str(self.info["study"])
+
+    @cached_property
+    def traits(self) -> dict[str, dict[str, Any]]:
+        """Traits by name, each with its ``index``."""
+        return {t["name"]: {**t, "index": k} for k, t in enumerate(self.info["traits"])}
+
+    @cached_property
+    def sample_sets(self) -> dict[str, int]:
+        """Index of each sample set."""
+        return {s["name"]: k for k, s in enumerate(self.info["sample_sets"])}
+
+    @cached_property
+    def covariances(self) -> dict[str, dict[str, Any]]:
+        """Covariances by name."""
+        return {c["name"]: c for c in self.info["covariances"]}
+
+    @cached_property
+    def variants(self) -> pa.Table:
+        """The table of variants."""
+        return self._read(self.path / "variants.parquet", BUNDLE_VARIANTS)
+
+    @cached_property
+    def _labels(self) -> tuple[Any, ...]:
+        table = self.variants
+        return (
+            table.column("position").to_numpy(),
+            table.column("ref").to_numpy(),
+            table.column("alt").to_numpy(),
+            matrix_column(table, "n_obs"),
+            matrix_column(table, "alt_frequency"),
+            matrix_column(table, "U"),
+        )
+
+    @cached_property
+    def index(self) -> dict[str, tuple[str, str]]:
+        """Gene -> (part of genes/, chromosome)."""
+        found: dict[str, tuple[str, str]] = {}
+        for part in sorted((self.path / "genes").glob("*.parquet")):
+            table = pq.read_table(part, columns=["gene", "chromosome"])
+            for gene, chromosome in zip(table["gene"].to_pylist(), table["chromosome"].to_pylist(), strict=True):
+                found[gene] = (part.name, chromosome)
+        return found
+
+    def sigma2(self, trait: str, chromosome: str) -> float:
+        """Return the residual variance that divides V."""
+        values = self.traits[trait]["sigma2"]
+        return float(values.get(chromosome, values.get("all", np.nan)))
+
+    def read_genes(self, names: Iterable[str]) -> dict[str, StudyGene]:
+        """Return the genes of these names that the study has."""
+        parts: dict[str, list[str]] = {}
+        for name in names:
+            if name in self.index:
+                parts.setdefault(self.index[name][0], []).append(name)
+        out: dict[str, StudyGene] = {}
+        for part, members in parts.items():
+            table = self._read_part(part)
+            chosen = table.filter(pc.is_in(table["gene"], pa.array(members)))
+            out.update(self._decode(chosen))
+        return out
+
+    def _decode(self, table: pa.Table) -> dict[str, StudyGene]:
+        """Return the genes of a table of genes/*.parquet."""
+        lists = {
+            name: table.column(name).combine_chunks() for name in ("variant", "row", "column", "value", "B", "b")
+        }
+        flat = {name: column.values.to_numpy(zero_copy_only=False) for name, column in lists.items()}
+        bounds = {name: column.offsets.to_numpy() for name, column in lists.items()}
+        genes: dict[str, StudyGene] = {}
+        names, covariances, notes = (table.column(c).to_pylist() for c in ("gene", "covariance", "note"))
+        position, ref, alt, n_obs, frequency, U = self._labels
+        for k, (gene, covariance, note) in enumerate(zip(names, covariances, notes, strict=True)):
+            cell = {name: flat[name][bounds[name][k] : bounds[name][k + 1]] for name in lists}
+            v = cell["variant"]
+            if gene not in genes:
+                genes[gene] = StudyGene(
+                    position[v], ref[v], alt[v], n_obs[v].astype(np.int64), frequency[v], U[v], {}, note or ""
+                )
+            m, n_traits = len(v), len(self.covariances[covariance]["traits"])
+            B = cell["B"].reshape(-1, m) if m else np.empty((0, 0))
+            b = cell["b"].reshape(n_traits, -1, m) if m else np.empty((n_traits, 0, 0))
+            genes[gene].covariances[covariance] = GeneCovariance(cell["row"], cell["column"], cell["value"], B, b)
+        return genes
+
+    def _read(self, path: Path, schema: TableSchema) -> pa.Table:
+        try:
+            return validate_table(pq.read_table(path), schema, path)
+        except (OSError, pa.ArrowException) as error:
+            raise BundleError(f"{path} cannot be read: {error}") from None
+
+    def _read_part(self, name: str) -> pa.Table:
+        """Read one part of genes/; the last few stay in memory, since consecutive genes share a part."""
+        if name not in self._parts:
+            if len(self._parts) >= PARTS_IN_MEMORY:
+                self._parts.pop(next(iter(self._parts)), None)
+            self._parts[name] = self._read(self.path / "genes" / name, BUNDLE_GENES)
+        return self._parts[name]
+
+    def information(self, gene: StudyGene, trait: str) -> Floats:
+        """Return (m, m) ``K = G'WG - B'B - b'b``; V of the trait is K / sigma2."""
+        info = self.traits[trait]
+        c = gene.covariances[info["covariance"]]
+        b = c.b[self.covariances[info["covariance"]]["traits"].index(trait)]
+        rows = np.vstack([c.B, b]) if b.shape[0] else c.B
+        return information_matrix(len(gene.position), c.row, c.column, c.value, np.ascontiguousarray(rows))

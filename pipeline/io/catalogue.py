@@ -1,0 +1,189 @@
+"""Genes, their variants and masks, from whichever files the configuration names, as one columnar catalogue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.align import VariantMatch, match_variants, sort_alleles
+from pipeline.config import Genes
+from pipeline.errors import MatchError
+from pipeline.io.annotations import Annotations, read_annotations, read_masks
+from pipeline.io.gene_sets import GeneSets, read_groups, read_regions, read_sets
+from pipeline.io.variant_keys import parse_variant_keys
+
+ALL_VARIANTS = "all"  # the mask of genes without annotations
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """G genes with K listed variants and M masks.
+
+    Attributes:
+        sets: genes with offsets into the listed variants; for regions no variant is listed.
+        chromosome, position, ref, alt: (K,) the listed variants.
+        masks: names of the masks.
+        member: (M, K) whether a mask takes a listed variant.
+        columns: numeric annotation columns (K,) by name.
+        what: file that lists the variants, for messages.
+    """
+
+    sets: GeneSets
+    chromosome: NDArray[np.object_]
+    position: NDArray[np.int64]
+    ref: NDArray[np.object_]
+    alt: NDArray[np.object_]
+    masks: tuple[str, ...]
+    member: NDArray[np.bool_]
+    what: str
+    columns: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+
+    @property
+    def is_regions(self) -> bool:
+        """Whether genes are regions: every variant inside belongs."""
+        return self.sets.variants is None
+
+
+def open_catalogue(genes: Genes, folder: Path) -> Catalogue:
+    """Read genes, annotations and masks.
+
+    Args:
+        genes: the configuration's section.
+        folder: what its paths are relative to.
+
+    Raises:
+        FormatError: see the readers.
+        MatchError: no annotation belongs to any listed variant.
+    """
+    annotations: Annotations | None = None
+    if genes.regions:
+        sets = read_regions(folder / genes.regions)
+    elif genes.groups:
+        sets, annotations = read_groups(folder / genes.groups)
+    else:
+        assert genes.sets is not None
+        sets = read_sets(folder / genes.sets)
+    if genes.annotations:
+        annotations = read_annotations(folder / genes.annotations)
+    keys = sets.variants if sets.variants is not None else np.empty(0, object)
+    parts = [k.split(":") for k in keys.tolist()]
+    ref, alt = (np.array([p[i] for p in parts], object) for i in (2, 3))
+    chromosome = np.array([p[0] for p in parts], object)
+    position = np.array([int(p[1]) for p in parts], np.int64)
+    masks, member, columns = (ALL_VARIANTS,), np.ones((1, len(keys)), np.bool_), {}
+    if annotations is not None:
+        rows = annotations.find_rows(sets)
+        if not np.any(rows >= 0):
+            raise MatchError(
+                f"{annotations.path}: no annotation belongs to a variant of {sets.path} "
+                f"(annotations have {annotations.genes[annotations.gene_code[0]]} {annotations.variant[0]}, sets have "
+                f"{sets.gene[0]} {keys[0]}); gene names and variant names must agree"
+            )
+        if genes.masks:
+            definition = read_masks(folder / genes.masks, annotations.categories)
+            masks, member = definition.names, definition.select(annotations, rows)
+        elif len(annotations.categories) > 1 or genes.groups:
+            masks = annotations.categories
+            member = np.array([annotations.category[np.maximum(rows, 0)] == k for k in range(len(masks))]) & (rows >= 0)
+        columns = {name: np.where(rows >= 0, v[np.maximum(rows, 0)], np.nan) for name, v in annotations.weights.items()}
+    return Catalogue(sets, chromosome, position, ref, alt, masks, member, sets.path.name, columns)
+
+
+@dataclass(frozen=True)
+class StudyVariants:
+    """The catalogue's variants in one fileset.
+
+    Attributes:
+        row: (v,) variant number in the fileset, increasing.
+        chromosome, position, ref, alt: (v,) labels; ALT is the allele that the catalogue names so.
+        a1_is_alt: (v,) True where the .bim's A1 is ALT.
+        offsets: (G + 1,) and members: variants of gene i are ``members[offsets[i]:offsets[i + 1]]``, positions in the
+            arrays above.
+        absent: (G,) listed variants that the fileset lacks.
+    """
+
+    row: NDArray[np.int64]
+    chromosome: NDArray[np.object_]
+    position: NDArray[np.int64]
+    ref: NDArray[np.object_]
+    alt: NDArray[np.object_]
+    a1_is_alt: NDArray[np.bool_]
+    offsets: NDArray[np.int64]
+    members: NDArray[np.int64]
+    absent: NDArray[np.int64]
+
+
+def locate_variants(catalogue: Catalogue, bim: pd.DataFrame) -> StudyVariants:
+    """Find the catalogue's variants in a fileset.
+
+    Raises:
+        MatchError: none is found, with the likely reason; or a variant stands twice.
+    """
+    if catalogue.is_regions:
+        return _locate_regions(catalogue, bim)
+    c = catalogue
+    match: VariantMatch = match_variants(c.chromosome, c.position, c.ref, c.alt, bim, c.what)
+    found = np.flatnonzero(match.row >= 0)
+    row, first, inverse = np.unique(match.row[found], return_index=True, return_inverse=True)
+    gene_of = np.repeat(np.arange(len(c.sets)), np.diff(c.sets.offsets))
+    at = found[first]
+    flipped = c.alt[found] != c.alt[at][inverse]
+    if flipped.any():
+        k = found[np.flatnonzero(flipped)[0]]
+        raise MatchError(
+            f"{c.what}: variant {c.chromosome[k]}:{c.position[k]} is listed as {c.ref[k]}:{c.alt[k]} in gene "
+            f"'{c.sets.gene[gene_of[k]]}' and with the alleles swapped in another; use one order"
+        )
+    counts = np.bincount(gene_of[found], minlength=len(c.sets))
+    offsets = np.concatenate(([0], np.cumsum(counts)))
+    absent = np.diff(c.sets.offsets) - counts
+    return StudyVariants(
+        row, c.chromosome[at], c.position[at], c.ref[at], c.alt[at], match.a1_is_alt[at], offsets, inverse.reshape(-1), absent
+    )
+
+
+def _locate_regions(catalogue: Catalogue, bim: pd.DataFrame) -> StudyVariants:
+    """Find every variant inside each region; ALT is what the variant's name says, else A1."""
+    sets = catalogue.sets
+    label = bim["chromosome"].astype(str).to_numpy(object)
+    position = bim["position"].to_numpy(np.int64)
+    order = {c: np.flatnonzero(label == c) for c in set(sets.chromosome)}
+    picks = []
+    for gene in sets:
+        rows = order[gene.chromosome]
+        low, high = np.searchsorted(position[rows], (gene.start, gene.end + 1))
+        picks.append(rows[low:high])
+    members = np.concatenate(picks) if picks else np.empty(0, np.int64)
+    if not len(members):
+        raise MatchError(
+            f"no variant of the .bim lies in a region of {catalogue.what}; the .bim has chromosomes "
+            f"{', '.join(sorted(set(label)))}, the regions {', '.join(sorted(set(sets.chromosome)))}"
+        )
+    row, inverse = np.unique(members, return_inverse=True)
+    table = bim.iloc[row]
+    a1, a2 = table["a1"].to_numpy(object), table["a2"].to_numpy(object)
+    named = parse_variant_keys(table["id"].tolist()).key
+    last = np.array([k.rsplit(":", 1)[-1] if k else "" for k in named], object)
+    a1_is_alt = ~((last == a2) & (last != a1))
+    offsets = np.concatenate(([0], np.cumsum([len(p) for p in picks])))
+    return StudyVariants(
+        row,
+        label[row],
+        position[row],
+        np.where(a1_is_alt, a2, a1),
+        np.where(a1_is_alt, a1, a2),
+        a1_is_alt,
+        offsets,
+        inverse.reshape(-1),
+        np.zeros(len(sets), np.int64),
+    )
+
+
+def unordered_key(position: NDArray[np.int64], ref: NDArray[np.object_], alt: NDArray[np.object_]) -> list[tuple[int, str, str]]:
+    """Return (position, first allele, second allele) of each variant, alleles in alphabetical order."""
+    low, high = sort_alleles(ref, alt)
+    return list(zip(position.tolist(), low.tolist(), high.tolist(), strict=True))

@@ -1,0 +1,366 @@
+"""Delimited text in the dialects of the field, read as Arrow tables of strings that still know their line numbers.
+
+Plain, gzip and bgzip files; tab-, comma- or whitespace-separated; preamble lines; Unix or Windows line ends. Files are
+read in blocks cut at a line end, so that memory is bounded for callers who want it. Everything is a string until a
+caller asks for numbers, so that every error can name file, line and column.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pyarrow import csv
+
+from pipeline.errors import FormatError
+
+#: Texts that stand for a missing value.
+MISSING = ("", "NA", "NaN", "nan", "-nan", "N/A", "#NA", ".")
+#: Bytes of text that are parsed at a time by default.
+BLOCK_BYTES = 1 << 25
+
+_NUMBER = r"(?i)^\s*[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity)\s*$"
+
+
+def open_bytes(path: str | Path) -> IO[bytes]:
+    """Open a plain or gzip / bgzip file (told by its first bytes, not by its name) for reading.
+
+    Raises:
+        FormatError: no such file, a directory, a zstd or otherwise binary file.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as handle:
+            magic = handle.read(4096)
+    except OSError as error:
+        raise FormatError(
+            f"cannot be read ({error.strerror}); check the path in the configuration", path=path
+        ) from error
+    if magic[:2] == b"\x1f\x8b":
+        return cast(IO[bytes], gzip.open(path, "rb"))
+    if magic[:4] == b"\x28\xb5\x2f\xfd":
+        raise FormatError("is compressed with zstd; expected plain text or gzip (run `zstd -d` first)", path=path)
+    if b"\x00" in magic:
+        raise FormatError("is a binary file; expected text, plain or gzip", path=path)
+    return path.open("rb")
+
+
+def read_raw_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
+    """Yield (line number, bytes with the line end) of every line.
+
+    Raises:
+        FormatError: as ``open_bytes``; a truncated gzip file.
+    """
+    with open_bytes(path) as handle:
+        number = 0
+        while line := _guarded(handle.readline, path, number):
+            number += 1
+            yield number, line
+
+
+def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
+    """Yield (line number, text without the line end) of every line that is not blank.
+
+    Raises:
+        FormatError: as ``read_raw_lines``; bytes that are not UTF-8.
+    """
+    for number, line in read_raw_lines(path):
+        text = decode_line(line, path, number).rstrip("\r\n")
+        if text.strip():
+            yield number, text
+
+
+def _guarded(read: Any, path: str | Path, line: int, *arguments: int) -> bytes:
+    """Call ``read``; a damaged gzip stream becomes a FormatError."""
+    try:
+        return bytes(read(*arguments))
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise FormatError(
+            f"gzip file is damaged or cut short ({error}); fetch it again", path=path, line=line
+        ) from error
+
+
+def decode_line(line: bytes, path: str | Path, number: int) -> str:
+    """Return a line as text, without a byte order mark; bytes that are not UTF-8 are a FormatError."""
+    try:
+        return line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise FormatError("is not UTF-8 text", path=path, line=number) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Consecutive lines of a file.
+
+    Attributes:
+        path: the file.
+        table: one string column per name, no nulls.
+        first_line: line number of the first line of ``text``.
+        text: the lines as they were parsed (whitespace runs already narrowed).
+        delimiter: one byte.
+        ragged: line numbers that were left out, because they have another number of fields.
+    """
+
+    path: Path
+    table: pa.Table
+    first_line: int
+    text: bytes
+    delimiter: bytes
+    ragged: list[int] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def line(self, row: int) -> int:
+        """Return the line number of a row of ``table``; blank and left-out lines are counted."""
+        return int(self.lines()[int(row)])
+
+    def lines(self) -> NDArray[np.int64]:
+        """Return the line number of every row of ``table``."""
+        if not self.ragged and b"\n\n" not in self.text and not self.text.startswith(b"\n"):
+            return np.arange(self.first_line, self.first_line + len(self))
+        left_out = set(self.ragged)
+        numbered = enumerate(self.text.split(b"\n"), self.first_line)
+        return np.array([n for n, line in numbered if line and n not in left_out], dtype=np.int64)
+
+    def strings(self, name: str) -> NDArray[np.object_]:
+        """Return a column as an object array of ``str``; equal texts share one object."""
+        return decode_strings(self.table[name])
+
+    def numbers(self, name: str, *, missing: Sequence[str] = MISSING, hint: str = "") -> NDArray[np.float64]:
+        """Return a column as float64, NaN where missing.
+
+        Raises:
+            FormatError: a text that is neither a finite number nor a missing value; names the line and the column.
+        """
+        values, bad = parse_numbers(self.table[name], missing)
+        unbounded = np.flatnonzero(np.isinf(values))
+        if bad.size or unbounded.size:
+            row = int(min([*bad[:1], *unbounded[:1]]))
+            found = self.table[name][row].as_py()
+            raise FormatError(
+                f"expected a number, got '{found}'{hint}", path=self.path, line=self.line(row), column=name
+            )
+        return values
+
+
+class DelimitedFile:
+    """A delimited text file with its header read.
+
+    Args:
+        path: plain or gzip file.
+        header: whether the first line after the preamble names the columns; else they are named "1", "2", ...
+        comment: lines that start with this text, before the header, are the preamble.
+        delimiter: "\\t", "," or " " (any run of blanks); told from the first lines when None.
+
+    Attributes:
+        names: column names, without a leading ``#``.
+        preamble: the lines before the header.
+        header_line: line number of the header (of the last preamble line without one).
+
+    Raises:
+        FormatError: empty file, repeated or empty column names, quoted fields.
+    """
+
+    def __init__(
+        self, path: str | Path, *, header: bool = True, comment: str = "##", delimiter: str | None = None
+    ) -> None:
+        self.path = Path(path)
+        self.preamble: list[str] = []
+        self.header_line = 0
+        first, second = self._read_head(comment)
+        if not first:
+            raise FormatError("is empty; expected a table", path=self.path)
+        if header:
+            self.header_line += 1
+            self.delimiter = delimiter or _sniff(first, second)
+            self.names = _split(first.lstrip("#"), self.delimiter)
+            self._check_names()
+        else:
+            self.delimiter = delimiter or _sniff(first, "")
+            self.names = [str(i + 1) for i in range(len(_split(first, self.delimiter)))]
+
+    def _read_head(self, comment: str) -> tuple[str, str]:
+        """Return the first two lines after the preamble, "" where the file ends before."""
+        first = ""
+        for number, raw in read_raw_lines(self.path):
+            line = decode_line(raw, self.path, number)
+            if first:
+                return first, line
+            if line.strip() and not line.startswith(comment):
+                first = line
+                continue
+            self.header_line += 1
+            if line.strip():
+                self.preamble.append(line.rstrip("\r\n"))
+        return first, ""
+
+    def _check_names(self) -> None:
+        if any(name.startswith('"') for name in self.names):
+            message = "column names are quoted; write the file without quotes (in R: quote=FALSE)"
+            raise FormatError(message, path=self.path, line=self.header_line)
+        for i, name in enumerate(self.names):
+            if not name or name in self.names[:i]:
+                message = f"column name '{name}' is repeated" if name else "column without a name"
+                raise FormatError(message, path=self.path, line=self.header_line, column=i + 1)
+
+    def blocks(
+        self, columns: Sequence[str] | None = None, *, size: int | None = BLOCK_BYTES, skip_ragged: bool = False
+    ) -> Iterator[Block]:
+        """Yield the rows in blocks of about ``size`` bytes (one block when None).
+
+        Args:
+            columns: names to keep, all when None.
+            size: bytes of text per block.
+            skip_ragged: leave out lines with a wrong number of fields and list them in ``Block.ragged``; otherwise
+                they are an error.
+        """
+        line = self.header_line + 1
+        rest = b""
+        with open_bytes(self.path) as handle:
+            for number in range(self.header_line):
+                _guarded(handle.readline, self.path, number)
+            while True:
+                chunk = _guarded(handle.read, self.path, line, *([] if size is None else [size]))
+                text = (rest + chunk).removeprefix(b"\xef\xbb\xbf" if line == 1 else b"")
+                cut = text.rfind(b"\n") + 1 if chunk and size is not None else len(text)
+                text, rest = text[:cut], text[cut:]
+                if text:
+                    yield self._parse(text, line, columns, skip_ragged)
+                    line += text.count(b"\n")
+                if not chunk or size is None:
+                    return
+
+    def table(self, columns: Sequence[str] | None = None) -> Block:
+        """Return all rows as one block; zero rows when the file ends after its header."""
+        for block in self.blocks(columns, size=None):
+            return block
+        names = self.names if columns is None else columns
+        empty = pa.table({name: pa.array([], pa.string()) for name in names})
+        return Block(self.path, empty, self.header_line + 1, b"", b"\t")
+
+    def _parse(self, text: bytes, line: int, columns: Sequence[str] | None, skip_ragged: bool) -> Block:
+        delimiter = self.delimiter.encode()
+        text = _narrow(text, delimiter)
+        ragged: list[int] = []
+        try:
+            try:
+                table = _read_csv(text, self.names, self.delimiter, columns)
+            except pa.ArrowInvalid:
+                ragged = [n for n, _ in _ragged_lines(text, delimiter, line, len(self.names))]
+                if not ragged or not skip_ragged:
+                    raise
+                good = text.split(b"\n")
+                bad = {n - line for n in ragged}
+                kept = b"\n".join(row for i, row in enumerate(good) if i not in bad)
+                table = _read_csv(kept, self.names, self.delimiter, columns)
+        except pa.ArrowInvalid as error:
+            for number, found in _ragged_lines(text, delimiter, line, len(self.names)):
+                message = f"expected {len(self.names)} fields, found {found}"
+                raise FormatError(message, path=self.path, line=number) from error
+            for number, raw in enumerate(text.split(b"\n"), line):
+                decode_line(raw, self.path, number)
+            raise FormatError(f"cannot be parsed near line {line}: {error}", path=self.path) from error
+        return Block(self.path, table, line, text, delimiter, ragged)
+
+
+def _sniff(first: str, second: str) -> str:
+    """Return the delimiter of two lines: tab when it splits both alike, comma when there are no blanks, else blanks."""
+    first, second = first.rstrip("\r\n"), second.rstrip("\r\n")
+    tabs = first.count("\t")
+    if tabs and " " not in first.split("\t")[0] and (not second or second.count("\t") == tabs):
+        return "\t"
+    if "," in first and not re.search(r"\s", first.strip()):
+        return ","
+    return " "
+
+
+def _split(line: str, delimiter: str) -> list[str]:
+    line = line.rstrip("\r\n")
+    return line.split() if delimiter == " " else [name.strip() for name in line.split(delimiter)]
+
+
+def _narrow(text: bytes, delimiter: bytes) -> bytes:
+    """Turn Windows line ends into ``\\n`` and, for the blank delimiter, runs of blanks into one space."""
+    if b"\r" in text:
+        text = text.replace(b"\r\n", b"\n")
+    if delimiter != b" ":
+        return text
+    text = text.replace(b"\t", b" ")
+    while b"  " in text:
+        text = text.replace(b"  ", b" ")
+    return text.replace(b" \n", b"\n").replace(b"\n ", b"\n").strip(b" ")
+
+
+def _read_csv(text: bytes, names: Sequence[str], delimiter: str, columns: Sequence[str] | None) -> pa.Table:
+    if not text.strip(b"\n"):
+        return pa.table({name: pa.array([], pa.string()) for name in (names if columns is None else columns)})
+    return csv.read_csv(
+        pa.BufferReader(text),
+        read_options=csv.ReadOptions(
+            column_names=list(names), use_threads=False, block_size=min(len(text) + 1, 2**31 - 1)
+        ),
+        parse_options=csv.ParseOptions(delimiter=delimiter, quote_char=False),
+        convert_options=csv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.string()),
+            strings_can_be_null=False,
+            include_columns=None if columns is None else list(columns),
+        ),
+    )
+
+
+def _ragged_lines(text: bytes, delimiter: bytes, first_line: int, n_fields: int) -> Iterator[tuple[int, int]]:
+    """Yield (line number, fields found) of every line with another number of fields."""
+    for number, line in enumerate(text.split(b"\n"), first_line):
+        if line and line.count(delimiter) + 1 != n_fields:
+            yield number, line.count(delimiter) + 1
+
+
+def parse_numbers(values: Any, missing: Sequence[str] = MISSING) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Parse a string column.
+
+    Args:
+        values: Arrow array or chunked array of n strings.
+        missing: texts that mean "no value".
+
+    Returns:
+        (n,) float64 with NaN where missing or unreadable, and the rows that are unreadable. A number too small for a
+        double is 0, one too large is infinite.
+    """
+    present = pc.if_else(pc.is_in(values, value_set=pa.array(missing, pa.string())), None, values)
+    try:
+        return _to_floats(pc.cast(present, pa.float64())), np.empty(0, np.int64)
+    except pa.ArrowInvalid:
+        pass
+    fits = pc.fill_null(pc.match_substring_regex(present, _NUMBER), False)
+    bad = np.flatnonzero(np.asarray(pc.and_(pc.is_valid(present), pc.invert(fits))))
+    numbers = [np.nan if x is None else float(x) for x in pc.if_else(fits, present, None).to_pylist()]
+    return np.array(numbers, dtype=np.float64), bad.astype(np.int64)
+
+
+def _to_floats(column: Any) -> NDArray[np.float64]:
+    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(column, pa.ChunkedArray):  # combine_chunks of an empty or huge column
+        return np.asarray(column.to_numpy(), dtype=np.float64)
+    return np.array(column.to_numpy(zero_copy_only=False), dtype=np.float64)
+
+
+def decode_strings(column: Any) -> NDArray[np.object_]:
+    """Return an Arrow string column as an object array in which equal texts share one ``str``."""
+    encoded = pc.dictionary_encode(column)
+    encoded = encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = pa.concat_arrays(encoded.unify_dictionaries().chunks) if encoded.num_chunks else pa.array([])
+    if len(encoded) == 0:
+        return np.empty(0, dtype=object)
+    words = np.array([*encoded.dictionary.to_pylist(), None], dtype=object)[:-1]
+    return np.asarray(words[encoded.indices.to_numpy(zero_copy_only=False)], dtype=object)

@@ -1,0 +1,225 @@
+"""Score vectors and information matrices from carriers: one pass gives U for all traits, B, and sparse G'WG.
+
+Symbols: G (n, m) counts of the counted allele, missing calls replaced by ``imputed``; C (n, q) columns to project on
+(residuals of every trait, orthonormal covariates); W = diag(w). Only carriers are visited.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from pipeline.kernels.packed import MISSING
+
+Floats = NDArray[np.float64]
+
+
+@njit(cache=True, nogil=True)
+def project_columns(
+    indptr: NDArray[np.int64],
+    sample: NDArray[np.int32],
+    dosage: NDArray[np.int8],
+    columns: Floats,
+    column_set: NDArray[np.int64],
+    imputed: Floats,
+) -> Floats:
+    """Return G'C, every column with the imputed value of its own sample set.
+
+    Args:
+        indptr, sample, dosage: carriers of m variants.
+        columns: (n, q) C, zero outside the sample set of each column.
+        column_set: (q,) the sample set that each column belongs to.
+        imputed: (m, S) dosage that stands for a missing call, per sample set.
+
+    Returns:
+        (m, q) ``sum_i g_ij C_iq``.
+    """
+    m = indptr.shape[0] - 1
+    q = columns.shape[1]
+    out = np.zeros((m, q))
+    missing = np.empty(q)
+    for j in range(m):
+        missing[:] = 0.0
+        any_missing = False
+        row = out[j]
+        for k in range(indptr[j], indptr[j + 1]):
+            d = dosage[k]
+            values = columns[sample[k]]
+            if d == 1:
+                for c in range(q):
+                    row[c] += values[c]
+            elif d == MISSING:
+                any_missing = True
+                for c in range(q):
+                    missing[c] += values[c]
+            else:
+                for c in range(q):
+                    row[c] += 2.0 * values[c]
+        if any_missing:
+            for c in range(q):
+                row[c] += imputed[j, column_set[c]] * missing[c]
+    return out
+
+
+@njit(cache=True, nogil=True)
+def cross_products(
+    rows: NDArray[np.int64],
+    indptr: NDArray[np.int64],
+    sample: NDArray[np.int32],
+    dosage: NDArray[np.int8],
+    weight: Floats,
+    imputed: Floats,
+    head: NDArray[np.int32],
+    first: int,
+    last: int,
+) -> Floats:
+    """Return rows ``first:last`` of the lower triangle of G'WG for the variants of one gene.
+
+    Every sample keeps a chain of the variants it carries, in the order of the variants; a new carrier walks its
+    sample's chain. The cost is the number of pairs of variants that share a carrier.
+
+    Args:
+        rows: (m,) the gene's variants as rows of the carrier arrays.
+        indptr, sample, dosage: carriers.
+        weight: (n,) diagonal of W, zero outside the sample set.
+        imputed: (variants of the carrier arrays,) dosage that stands for a missing call.
+        head: (n,) scratch, all -1 on entry and on exit.
+        first, last: the block of rows wanted; a huge gene is done block by block.
+
+    Returns:
+        (last - first, last) dense block; entry [a, i] is ``sum_s w_s g_s,first+a g_si`` for i <= first + a.
+    """
+    total = 0
+    for a in range(last):
+        total += indptr[rows[a] + 1] - indptr[rows[a]]
+    chain_next = np.empty(total, np.int32)
+    chain_variant = np.empty(total, np.int32)
+    chain_value = np.empty(total)
+    out = np.zeros((last - first, last))
+    used = 0
+    for a in range(last):
+        j = rows[a]
+        for k in range(indptr[j], indptr[j + 1]):
+            s = sample[k]
+            w = weight[s]
+            if w == 0.0:
+                continue
+            g = imputed[j] if dosage[k] == MISSING else float(dosage[k])
+            if a >= first:
+                line = out[a - first]
+                wg = w * g
+                line[a] += wg * g
+                at = head[s]
+                while at >= 0:
+                    line[chain_variant[at]] += wg * chain_value[at]
+                    at = chain_next[at]
+            chain_next[used] = head[s]
+            chain_variant[used] = a
+            chain_value[used] = g
+            head[s] = used
+            used += 1
+    for a in range(last):
+        j = rows[a]
+        for k in range(indptr[j], indptr[j + 1]):
+            head[sample[k]] = -1
+    return out
+
+
+@njit(cache=True, nogil=True)
+def compress_lower(
+    block: Floats, first: int
+) -> tuple[NDArray[np.int32], NDArray[np.int32], Floats]:
+    """Return (row, column, value) of the non-zero entries of a block of a lower triangle, row by row."""
+    count = 0
+    for a in range(block.shape[0]):
+        for i in range(first + a + 1):
+            count += block[a, i] != 0.0
+    row = np.empty(count, np.int32)
+    column = np.empty(count, np.int32)
+    value = np.empty(count)
+    at = 0
+    for a in range(block.shape[0]):
+        for i in range(first + a + 1):
+            if block[a, i] != 0.0:
+                row[at] = first + a
+                column[at] = i
+                value[at] = block[a, i]
+                at += 1
+    return row, column, value
+
+
+def sparse_cross_products(
+    rows: NDArray[np.int64],
+    carriers: tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int8]],
+    weight: Floats,
+    imputed: Floats,
+    head: NDArray[np.int32],
+    max_block_bytes: int = 64 * 2**20,
+) -> tuple[NDArray[np.int32], NDArray[np.int32], Floats]:
+    """Return the sparse lower triangle of G'WG of one gene, (row, column, value), in bounded memory."""
+    m = rows.shape[0]
+    step = max(1, max_block_bytes // (8 * max(m, 1)))
+    parts = []
+    for first in range(0, m, step):
+        last = min(m, first + step)
+        parts.append(compress_lower(cross_products(rows, *carriers, weight, imputed, head, first, last), first))
+    if len(parts) == 1:
+        return parts[0]
+    if not parts:
+        return np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0)
+    row, column, value = zip(*parts, strict=True)
+    return np.concatenate(row), np.concatenate(column), np.concatenate(value)
+
+
+@njit(cache=True, nogil=True)
+def information_matrix(
+    m: int, row: NDArray[np.int32], column: NDArray[np.int32], value: Floats, B: Floats
+) -> Floats:
+    """Return the dense information matrix ``V = G'WG - B'B``.
+
+    Args:
+        m: number of variants.
+        row, column, value: sparse lower triangle of G'WG (m, m).
+        B: (p, m) ``(X'WX)^(-1/2) X'WG``.
+
+    Returns:
+        (m, m) symmetric V; the diagonal of a monomorphic variant is exactly zero.
+    """
+    V = -(B.T @ B)
+    for k in range(row.shape[0]):
+        V[row[k], column[k]] += value[k]
+        if row[k] != column[k]:
+            V[column[k], row[k]] += value[k]
+    return V
+
+
+@njit(cache=True, nogil=True)
+def weighted_squares(
+    indptr: NDArray[np.int64],
+    sample: NDArray[np.int32],
+    dosage: NDArray[np.int8],
+    weight: Floats,
+    imputed: Floats,
+) -> Floats:
+    """Return the diagonal of G'WG for several W.
+
+    Args:
+        indptr, sample, dosage: carriers of m variants.
+        weight: (n, k) diagonals of W.
+        imputed: (m, k) dosage that stands for a missing call.
+
+    Returns:
+        (m, k) ``sum_i w_ik g_ij^2``.
+    """
+    m = indptr.shape[0] - 1
+    k = weight.shape[1]
+    out = np.zeros((m, k))
+    for j in range(m):
+        for at in range(indptr[j], indptr[j + 1]):
+            d = dosage[at]
+            w = weight[sample[at]]
+            for c in range(k):
+                g = imputed[j, c] if d == MISSING else float(d)
+                out[j, c] += w[c] * g * g
+    return out

@@ -1,0 +1,188 @@
+"""Every table and array that crosses a stage: its columns or dims, their types and meaning, and the check of both.
+
+A stage writes through `validate_table` and the next one reads through it, so a stranger's file and our own are held to
+the same contract. The user guide's format pages are made from these declarations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from pipeline.errors import FormatError
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table."""
+
+    name: str
+    type: pa.DataType
+    meaning: str
+
+
+@dataclass(frozen=True)
+class TableSchema:
+    """A table that crosses a stage."""
+
+    name: str
+    meaning: str
+    columns: tuple[Column, ...]
+
+    @property
+    def arrow(self) -> pa.Schema:
+        """The Arrow schema of the table."""
+        return pa.schema([(c.name, c.type) for c in self.columns])
+
+
+def validate_table(table: pa.Table, schema: TableSchema, path: object) -> pa.Table:
+    """Return the columns of ``schema``, in its order.
+
+    Raises:
+        FormatError: a column is missing or has another type.
+    """
+    for column in schema.columns:
+        if column.name not in table.column_names:
+            raise FormatError(
+                f"no column '{column.name}' ({column.meaning}); found {', '.join(table.column_names[:20])}", path=path
+            )
+        found = table.schema.field(column.name).type
+        if found != column.type:
+            raise FormatError(f"type {found}, expected {column.type}", path=path, column=column.name)
+    return table.select([c.name for c in schema.columns])
+
+
+_text, _i32, _i64, _f64 = pa.string(), pa.int32(), pa.int64(), pa.float64()
+
+BUNDLE_VARIANTS = TableSchema(
+    "variants.parquet",
+    "one row per variant of the study's genes, sorted by chromosome and position",
+    (
+        Column("chromosome", _text, "without `chr`; X = 23, Y = 24, MT = 26"),
+        Column("position", _i64, "base pair, 1-based"),
+        Column("ref", _text, "other allele"),
+        Column("alt", _text, "effect allele: U counts it"),
+        Column("n_obs", pa.list_(_i32), "samples with a call, per sample set of study.json"),
+        Column("n_ref", pa.list_(_i32), "of these: REF/REF (-1: withheld)"),
+        Column("n_het", pa.list_(_i32), "of these: REF/ALT (-1: withheld)"),
+        Column("n_alt", pa.list_(_i32), "of these: ALT/ALT (-1: withheld)"),
+        Column("alt_frequency", pa.list_(_f64), "ALT allele frequency among samples with a call, per sample set"),
+        Column("U", pa.list_(_f64), "score statistic per trait of study.json"),
+        Column("V", pa.list_(_f64), "variance of U per trait (diagonal of the information matrix)"),
+    ),
+)
+
+BUNDLE_GENES = TableSchema(
+    "genes/*.parquet",
+    "one row per gene and covariance of study.json; V = (G'WG - B'B - b'b) / sigma2",
+    (
+        Column("gene", _text, "name of the gene or set"),
+        Column("chromosome", _text, "as in variants.parquet"),
+        Column("start", _i64, "first position of the gene"),
+        Column("end", _i64, "last position of the gene"),
+        Column("covariance", _text, "name of the covariance in study.json"),
+        Column("variant", pa.list_(_i32), "rows of variants.parquet, m of them"),
+        Column("row", pa.list_(_i32), "row of each non-zero entry of the lower triangle of G'WG (0..m-1)"),
+        Column("column", pa.list_(_i32), "column of each entry, column <= row"),
+        Column("value", pa.list_(_f64), "the entry"),
+        Column("B", pa.list_(_f64), "(p, m) row by row: (X'WX)^(-1/2) X'WG"),
+        Column("b", pa.list_(_f64), "(traits of the covariance, q, m): rows that LOCO columns add to B, per trait"),
+        Column("note", _text, "why the gene has no statistics; empty otherwise"),
+    ),
+)
+
+GENE_TESTS = TableSchema(
+    "gene_tests.parquet",
+    "one row per gene, trait, mask, frequency bin, weights and test",
+    (
+        Column("gene", _text, "name of the gene or set"),
+        Column("chromosome", _text, "as in the sets"),
+        Column("start", _i64, "first position"),
+        Column("end", _i64, "last position"),
+        Column("trait", _text, "trait"),
+        Column("mask", _text, "mask"),
+        Column("max_maf", _f64, "upper bound of the frequency bin, inclusive"),
+        Column("weights", _text, "variant weights; joined by + where a test combines several"),
+        Column("test", _text, "gene test"),
+        Column("n_studies", _i32, "studies in which at least one variant of the row is polymorphic"),
+        Column("n_samples", _i64, "samples of the trait over all studies"),
+        Column("n_variants", _i32, "polymorphic variants of the row"),
+        Column("mac", _f64, "summed count of the counted allele"),
+        Column("statistic", _f64, "test statistic"),
+        Column("beta", _f64, "effect per counted allele of the weighted burden, where the test has one"),
+        Column("se", _f64, "its standard error"),
+        Column("p", _f64, "p-value; 0 only below 1e-308, where log10p still tells"),
+        Column("log10p", _f64, "-log10 of the p-value"),
+        Column("method", _text, "how p was computed"),
+        Column("p_error", _f64, "relative numerical or Monte Carlo error of p"),
+        Column("note", _text, "why there is no p-value, or a flag"),
+    ),
+)
+
+SINGLE_VARIANTS = TableSchema(
+    "single_variants.parquet",
+    "one row per variant and trait",
+    (
+        Column("chromosome", _text, "as in the sets"),
+        Column("position", _i64, "base pair"),
+        Column("ref", _text, "other allele"),
+        Column("alt", _text, "effect allele"),
+        Column("trait", _text, "trait"),
+        Column("n_studies", _i32, "studies in which the variant is polymorphic"),
+        Column("n_samples", _i64, "samples with a call"),
+        Column("alt_frequency", _f64, "pooled ALT allele frequency"),
+        Column("alt_count", _f64, "pooled ALT allele count"),
+        Column("U", _f64, "score statistic"),
+        Column("V", _f64, "its variance"),
+        Column("beta", _f64, "U / V, effect of one ALT allele"),
+        Column("se", _f64, "1 / sqrt(V)"),
+        Column("p", _f64, "p-value of U^2 / V"),
+        Column("log10p", _f64, "-log10 of the p-value"),
+    ),
+)
+
+MASK_AUDIT = TableSchema(
+    "mask_audit.tsv",
+    "per gene, trait set, mask and bin: variants kept and why others were dropped",
+    (
+        Column("gene", _text, "gene"),
+        Column("mask", _text, "mask"),
+        Column("max_maf", _f64, "bin"),
+        Column("traits", _text, "traits that share the samples"),
+        Column("listed", _i32, "variants of the set"),
+        Column("absent", _i32, "in no study"),
+        Column("not_in_mask", _i32, "other category, or not annotated"),
+        Column("monomorphic", _i32, "no carrier among the samples"),
+        Column("too_frequent", _i32, "above the bound"),
+        Column("kept", _i32, "tested"),
+    ),
+)
+
+NULL_MODELS = TableSchema(
+    "null_models.tsv",
+    "one row per trait and chromosome: what de-noising did",
+    (
+        Column("trait", _text, "trait"),
+        Column("kind", _text, "quantitative or binary"),
+        Column("chromosome", _text, "tested chromosome, left out of the prediction; `all` without a predictor"),
+        Column("n_samples", _i64, "samples with the trait, covariates and prediction"),
+        Column("n_cases", _i64, "cases among them (binary)"),
+        Column("n_covariates", _i32, "columns of the design, intercept included, LOCO columns not"),
+        Column("use", _text, "none, covariate or offset"),
+        Column("slope", _f64, "coefficient of the LOCO prediction (1 by definition in offset mode)"),
+        Column("slope_se", _f64, "its standard error"),
+        Column("r2", _f64, "share of the residual sum of squares that the prediction removes (Efron's for binary)"),
+        Column("variance_before", _f64, "residual variance without the prediction (mean of mu(1 - mu) for binary)"),
+        Column("variance_after", _f64, "residual variance with it"),
+        Column("gain", _f64, "effective-sample gain 1 / (1 - r2); quantitative traits"),
+    ),
+)
+
+ALL_TABLES = (BUNDLE_VARIANTS, BUNDLE_GENES, GENE_TESTS, SINGLE_VARIANTS, MASK_AUDIT, NULL_MODELS)
+
+#: Arrays that cross a stage as Zarr stores: name -> (dims, dtype, meaning)
+ARRAYS = {
+    "polygenic_score": (("chromosome", "sample", "trait"), "float64", "sum of weights x A1 dosage per chromosome"),
+    "loco_prediction": (("chromosome", "sample", "trait"), "float64", "prediction of everything but the chromosome"),
+}

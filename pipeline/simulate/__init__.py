@@ -1,0 +1,1 @@
+"""Realistic genotypes and phenotypes for the demonstration, for tests and for benchmarks; all of it seeded."""
