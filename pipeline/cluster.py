@@ -39,9 +39,9 @@ class ThreadExecutor:
                 done()
             return result
 
-        if len(items) == 1:
-            return [task(items[0])]
         with threadpool_limits(1):
+            if len(items) == 1:
+                return [task(items[0])]
             tasks = [dask.delayed(task, pure=False, traverse=False)(item) for item in items]
             return list(dask.compute(*tasks, scheduler="threads", num_workers=self.threads))
 

@@ -109,6 +109,9 @@ class Tests(_Struct):
     weights: Annotated[
         Names, Meta(min_length=1, description="flat, beta_A_B, madsen-browning, annotation:COLUMN")
     ] = msgspec.field(default_factory=lambda: ["flat", "beta_1_25"])
+    collapse_mac: Annotated[
+        float, Meta(ge=0, description="ACAT-V pools variants with at most this many minor alleles into one burden")
+    ] = 10
 
 
 class ExternalMaf(_Struct):

@@ -497,7 +497,7 @@ def rewrite_report(results: Path) -> Path:
 
 def run_demo(out: Path, seed: int, resources: Resources) -> Path:
     """Simulate two studies into ``out/data``, run both and combine them; return the consortium's results."""
-    from pipeline.simulate import simulate_demo
+    from pipeline.simulate.study import simulate_demo
 
     log.info("simulating two studies in %s", out / "data")
     simulate_demo(out / "data", seed=seed)

@@ -77,6 +77,18 @@ def promised_r2(blocks: Sequence[BlockStatistics], weights: Sequence[Floats]) ->
     return float(sum(w @ (block.R @ w) for block, w in zip(blocks, weights, strict=True)))
 
 
+def compute_r2(prediction: Floats, y: Floats) -> float:
+    """Return the squared correlation of a prediction with a trait; 0 when it is negative or either is constant.
+
+    Out of fold, a prediction of noise correlates negatively with it; its square would look like a success.
+    """
+    spread = float(prediction.std() * y.std())
+    if not spread > 0:
+        return 0.0
+    correlation = float(((prediction - prediction.mean()) * (y - y.mean())).mean()) / spread
+    return max(correlation, 0.0) ** 2
+
+
 def split_by_block(blocks: Sequence[BlockStatistics], weights: Floats) -> list[Floats]:
     """Return the (M,) genome-wide weights as one array per block.
 
@@ -128,10 +140,10 @@ def tune_on_summary(blocks: Sequence[BlockStatistics], beta_hat_tuning: Sequence
     Raises:
         PredictorError: the marginal effects do not fit the blocks.
     """
-    shapes = [block.beta_hat.shape for block in blocks], [b.shape for b in beta_hat_tuning]
-    if shapes[0] != shapes[1]:
+    wanted, got = [block.beta_hat.size for block in blocks], [b.size for b in beta_hat_tuning]
+    if wanted != got:
         raise PredictorError(
-            f"tuning effects have {len(shapes[1])} blocks of other sizes than the {len(shapes[0])} LD blocks"
+            f"tuning effects come in blocks of {got[:5]} variants, the LD blocks hold {wanted[:5]} (first five)"
         )
 
     def tune(weights: Sequence[Floats]) -> float:

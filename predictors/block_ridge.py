@@ -11,7 +11,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from sklearn.model_selection import KFold, StratifiedKFold
 
-from predictors.base import AnyFloats, Floats, MapFunction, PredictorError, map_in_process
+from predictors.base import AnyFloats, Floats, MapFunction, PredictorError, compute_r2, map_in_process
 from predictors.ld import centre_columns
 from predictors.level_one import (
     Folds,
@@ -55,7 +55,8 @@ class BlockRidgeFit:
         weights: one (m,) array per block: per-allele weights, fitted to everyone, for people outside the study.
         h_level_1: h that cross-validation chose.
         cv_loss: (H,) cross-validated loss per h: mean squared error, or mean negative log-likelihood.
-        r2_cross_validated: squared correlation of ``parts.sum(0)`` with the trait, covariates projected out of it.
+        r2_cross_validated: squared correlation of ``parts.sum(0)`` with the trait, covariates projected out of it; 0
+            when the correlation is negative.
         folds: (n,) fold of each sample; the sample's own number when one was left out at a time.
     """
 
@@ -299,8 +300,7 @@ def _assemble_fit(
         parts[c] = predict_out_of_fold(W[:, columns], stacked.out_of_fold[:, columns], folds)
     per_prediction = stacked.full * np.divide(1.0, sd, out=np.zeros_like(sd), where=sd > 0)
     weights = [per_prediction[b * H : (b + 1) * H] @ part.coefficients[t] for b, part in enumerate(found)]
-    total = parts.sum(axis=0)
-    r2 = float(np.corrcoef(total, residual)[0, 1] ** 2) if total.std() > 0 else 0.0
+    r2 = compute_r2(parts.sum(axis=0), residual)
     return BlockRidgeFit(chromosomes, parts, weights, h_grid[stacked.choice], stacked.cv_loss, r2, folds)
 
 

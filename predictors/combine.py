@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 from sklearn.model_selection import KFold
 
-from predictors.base import Floats, PredictorError
+from predictors.base import Floats, PredictorError, compute_r2
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +21,8 @@ class Stack:
         weights: (P,) weights fitted to everyone, for people outside the study.
         fold_weights: (K, P) weights fitted without each fold.
         folds: (n,) fold of each sample.
-        r2_cross_validated: squared correlation of the cross-fitted prediction with the trait.
-        r2_single: (P,) squared correlation of each predictor with the trait.
+        r2_cross_validated: squared correlation of the cross-fitted prediction with the trait, 0 when negative.
+        r2_single: (P,) squared correlation of each predictor with the trait, turned first when it may be.
     """
 
     weights: Floats
@@ -103,17 +103,18 @@ def stack_predictors(
         weights=weights,
         fold_weights=fold_weights,
         folds=folds,
-        r2_cross_validated=_squared_correlation(prediction, y),
-        r2_single=np.array([_squared_correlation(column, y) for column in scores.T]),
+        r2_cross_validated=compute_r2(prediction, y),
+        r2_single=np.array([compute_r2(column, y) for column in (scores * _find_signs(scores, y, free)).T]),
     )
 
 
 def _fit_weights(scores: Floats, y: Floats, free: NDArray[np.bool_], sd: Floats) -> Floats:
     """Return the non-negative weights, negative only where a free predictor was turned."""
     X, r = (scores - scores.mean(axis=0)) / sd, y - y.mean()
-    sign = np.where(free & (X.T @ r < 0), -1.0, 1.0)
+    sign = _find_signs(X, y, free)
     return np.asarray(sign * nnls(X * sign, r)[0] / sd)
 
 
-def _squared_correlation(a: Floats, b: Floats) -> float:
-    return float(np.corrcoef(a, b)[0, 1] ** 2) if a.std() > 0 else 0.0
+def _find_signs(scores: Floats, y: Floats, free: NDArray[np.bool_]) -> Floats:
+    """Return -1 for the free predictors that correlate negatively with y, 1 for all others."""
+    return np.where(free & (scores.T @ (y - y.mean()) < 0), -1.0, 1.0)

@@ -53,7 +53,7 @@ def fit_lassosum2(
 
     Returns:
         Best weights. The record states delta, lambda and the whole grid: parameters and what ``tune`` made of them, NaN
-        where a block diverged. Memory holds all grid points: 8 bytes x variants x deltas x lambdas.
+        where a block did not converge. Memory holds all grid points: 8 bytes x variants x deltas x lambdas.
 
     Raises:
         PredictorError: h2 is not positive, no effect differs from 0, or no grid point is usable.
@@ -108,7 +108,8 @@ def solve_block(
         max_passes: most passes per grid point.
 
     Returns:
-        (D, L, m) weights; NaN from the grid point on where ``sum w^2 > 2 sum beta_hat^2`` or passes ran out.
+        (D, L, m) weights; NaN from the grid point on where passes ran out, as they do when R + delta I is not
+        positive definite.
     """
     R = np.ascontiguousarray(block.R, dtype=np.float32)
     return np.stack([_descend(R, block.beta_hat, delta, lambdas, tolerance, max_passes) for delta in deltas])
@@ -123,7 +124,6 @@ def _descend(R, beta_hat, delta, lambdas, tolerance, max_passes):  # type: ignor
     m = beta_hat.size
     path = np.full((lambdas.size, m), np.nan)
     w, dot = np.zeros(m), np.zeros(m)
-    limit = 2.0 * (beta_hat * beta_hat).sum()
     for k in range(lambdas.size):
         converged = False
         for _ in range(max_passes):
@@ -139,7 +139,7 @@ def _descend(R, beta_hat, delta, lambdas, tolerance, max_passes):  # type: ignor
                     row = R[j]
                     for q in range(m):
                         dot[q] += change * row[q]
-            if not (w * w).sum() <= limit:
+            if not np.isfinite(largest_move):
                 return path
             if largest_move <= tolerance:
                 converged = True

@@ -107,7 +107,7 @@ def fit_ldpred2_auto(
 
     Chains start at proportions log-spaced over p_range. A chain is kept when the range of R w exceeds 0.95 of the 95 %
     quantile over chains; the weights are the mean of those kept. When fewer than 30 % are kept the next smaller
-    shrink is tried, and after the last one ridge takes over; the record says so.
+    shrink is tried, and after the last one ridge takes over with that shrink; the record says so.
 
     Args:
         blocks: LD blocks of the whole genome.
@@ -148,7 +148,7 @@ def fit_ldpred2_auto(
         if kept.sum() >= max(_LEAST_KEPT * n_chains, 1):
             return _average_chains(blocks, chains, kept, settings, fallbacks)
         fallbacks.append(f"shrink {shrink:g}: only {int(kept.sum())} of {n_chains} chains kept")
-    ridge = fit_ridge(blocks, h2=h2, shrink=shrinks[0], map_function=map_function)
+    ridge = fit_ridge(blocks, h2=h2, shrink=shrinks[-1], map_function=map_function)
     fallbacks.append("ridge weights instead of LDpred2-auto: check the summary statistics against the LD reference")
     chain_record = _record_chains(chains, kept, settings)
     return PredictorFit(ridge.weights, ridge.r2_promised, {**ridge.record, "fallbacks": fallbacks, **chain_record})

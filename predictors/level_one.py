@@ -16,6 +16,8 @@ Folds = NDArray[np.int64]
 _NEWTON_STEPS = 100
 #: Newton stops when it promises to lower the loss by less than this; the error of the coefficients is its square root
 _NEWTON_DECREMENT = 1e-18
+#: without a penalty, a risk of exp(-25) means that coefficients were on their way to infinity
+_SEPARATED = 25.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +182,8 @@ def fit_logistic_ridge(X: Floats, y: Floats, offset: Floats, penalty: float, sta
             break
         decrement = float(step @ gradient)
         if decrement <= _NEWTON_DECREMENT * max(loss, 1.0):
+            if penalty == 0.0 and np.abs(offset + X @ b).max() > _SEPARATED:
+                break
             return np.asarray(b + step)
         # the loss is convex: a full step overshoots only far from the minimum
         length, lower = 1.0, _penalised_loss(X, y, offset, penalty, b + step)

@@ -63,8 +63,18 @@ def solve_block(block: BlockStatistics, *, variance: float, shrink: float) -> Fl
 
     Returns:
         (m,) weights.
+
+    Raises:
+        PredictorError: the penalised correlation is not positive definite, so R is not a correlation.
     """
     # w = inv(R_s + diag(1 / (variance N))) beta_hat
     A = shrink * block.R.astype(np.float64)
     np.fill_diagonal(A, 1.0 + 1.0 / (variance * block.n))
-    return np.asarray(cho_solve(cho_factor(A, lower=True, overwrite_a=True), block.beta_hat))
+    try:
+        factor = cho_factor(A, lower=True, overwrite_a=True)
+    except np.linalg.LinAlgError as error:
+        raise PredictorError(
+            f"the correlations of a block of {block.beta_hat.size} variants on chromosome {block.chromosome} are not "
+            "positive semidefinite, so not those of any sample; rebuild the LD, or lower shrink or h2"
+        ) from error
+    return np.asarray(cho_solve(factor, block.beta_hat))

@@ -110,3 +110,112 @@ def score(Z, weights):
 
 def r2(a, b):
     return float(np.corrcoef(a, b)[0, 1] ** 2)
+
+
+def posterior_of_one_variant(beta_hat, n, h2, p, n_variants):
+    """Posterior mean under b ~ p N(0, h2/(M p)) + (1 - p) 0 by numerical integration."""
+    from scipy.integrate import quad
+    from scipy.stats import norm
+
+    slab = np.sqrt(h2 / (n_variants * p))
+    noise = 1 / np.sqrt(n)
+    reach = abs(beta_hat) + 12 * noise
+
+    def density(b):
+        return p * norm.pdf(b, 0, slab) * norm.pdf(beta_hat, b, noise)
+
+    points = [0.0, beta_hat]
+    mass = quad(density, -reach, reach, points=points, epsabs=0, epsrel=1e-11, limit=200)[0]
+    mean = quad(lambda b: b * density(b), -reach, reach, points=points, epsabs=0, epsrel=1e-11, limit=200)[0]
+    return mean / (mass + (1 - p) * norm.pdf(beta_hat, 0, noise))
+
+
+def gibbs_sweep_by_definition(rng, R, beta_hat, n, b, h2, p, shrink, allow_jump_sign, total):
+    """One LDpred2 sweep with R b computed anew for every variant; returns effects and their number."""
+    M = len(beta_hat)
+    b = b.copy()
+    count = 0
+    for j in range(M):
+        residual = beta_hat[j] - shrink * sum(float(R[j, k]) * b[k] for k in range(M) if k != j)
+        c1 = h2 * n[j] / (M * p)
+        c2 = 1 / (1 + 1 / c1)
+        c3 = c2 * residual
+        c4 = c2 / n[j]
+        probability = 1 / (1 + ((1 - p) / p) * np.sqrt(1 + c1) * np.exp(-(c3**2) / (2 * c4)))
+        total[j] += c3 * probability
+        new = 0.0
+        if rng.random() < probability:
+            new = c3 + np.sqrt(c4) * rng.standard_normal()
+            if not allow_jump_sign and new * b[j] < 0:
+                new = 0.0
+            else:
+                count += 1
+        b[j] = new
+    return b, count
+
+
+def lassosum2_by_definition(R, beta_hat, delta, lambdas, tolerance):
+    """Coordinate descent with plain loops; (L, m)."""
+    m = len(beta_hat)
+    w = [0.0] * m
+    path = []
+    for lam in lambdas:
+        while True:
+            move = 0.0
+            for j in range(m):
+                u = beta_hat[j] - sum(float(R[j, k]) * w[k] for k in range(m) if k != j)
+                new = np.sign(u) * max(abs(u) - lam, 0.0) / (1 + delta)
+                move = max(move, abs(new - w[j]))
+                w[j] = new
+            if move <= tolerance:
+                break
+        path.append(list(w))
+    return np.array(path)
+
+
+def stacked_ridge_by_definition(dosages, chromosomes, y, X, h_grid, folds):
+    """Two-level ridge with every fold refitted from its own people: (C, n) parts, chosen h. Complete data only."""
+    n = len(y)
+    hat = X @ np.linalg.pinv(X)
+    residual = y - hat @ y
+    M = sum(G.shape[1] for G in dosages)
+    level_1 = []
+    for G in dosages:
+        Z = G - hat @ G
+        Z = Z / Z.std(0)
+        for h in h_grid:
+            out = np.empty(n)
+            for k in np.unique(folds):
+                train, test = folds != k, folds == k
+                A = Z[train].T @ Z[train] + M * (1 - h) / h * np.eye(Z.shape[1])
+                out[test] = Z[test] @ np.linalg.inv(A) @ Z[train].T @ residual[train]
+            level_1.append(out / out.std())
+    # per block all h; columns in block order
+    W = np.array(level_1).T
+    label = np.repeat(chromosomes, len(h_grid))
+    best = None
+    for h in h_grid:
+        coefficients = np.empty((n, W.shape[1]))
+        for k in np.unique(folds):
+            train = folds != k
+            A = W[train].T @ W[train] + W.shape[1] * (1 - h) / h * np.eye(W.shape[1])
+            coefficients[folds == k] = np.linalg.inv(A) @ W[train].T @ residual[train]
+        loss = ((residual - (W * coefficients).sum(1)) ** 2).mean()
+        if best is None or loss < best[0]:
+            parts = [(W[:, label == c] * coefficients[:, label == c]).sum(1) for c in dict.fromkeys(chromosomes)]
+            best = (loss, h, np.array(parts))
+    return best[2], best[1]
+
+
+def minimise_logistic(X, y, offset, penalty):
+    """Penalised logistic loss by a general-purpose optimiser."""
+    from scipy.optimize import minimize
+
+    def loss(b):
+        eta = offset + X @ b
+        return (np.logaddexp(0, eta) - y * eta).sum() + penalty * b @ b / 2
+
+    def gradient(b):
+        return X.T @ (1 / (1 + np.exp(-offset - X @ b)) - y) + penalty * b
+
+    return minimize(loss, np.zeros(X.shape[1]), jac=gradient, method="BFGS", options={"gtol": 1e-9}).x

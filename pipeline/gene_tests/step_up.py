@@ -99,13 +99,16 @@ def search_statistics(
     """Run searches on (U, V) with one stream of null draws for all of them and for all traits.
 
     Inverse-sd weights use ``q = (MAC + 1) / (2n + 2)`` in everyone: shared statistics do not tell controls apart.
-    Normal draws stand in for permutations where the scores are near normal (minor-allele counts of 40 and more).
+    Normal draws stand in for permutations where the scores are near normal: quantitative traits without outliers at any
+    count, balanced binary traits from minor-allele counts of 40. Unbalanced binary traits (1:10 and beyond) are
+    inflated even there, unless V is calibrated (`calibration`) or the studies share permutation replicates.
 
     Args:
         statistics: U (T, m), V (m, m) and what is known of the variants.
         searches: all with the model variance.
         resampling: when to stop; None for the defaults.
-        replicates: null scores (T, P, m) summed over studies (`combine_replicates`), used in place of normal draws.
+        replicates: null scores (T, P, m) on the scale of U, summed over studies (`combine_replicates`), in place of
+            normal draws.
 
     Returns:
         A row per search: statistic z2, resampled p, effect of the chosen set per unit of its weighted count (not
@@ -134,7 +137,7 @@ def search_statistics(
         resampled = resample_p(draw, outcome.statistic, resampling)
         source = "normal-resampling"
     else:
-        resampled = _compare_replicates(plan, V, weight, outcome.statistic, replicates, resampling)
+        resampled = _compare_replicates(plan, statistics, weight, outcome.statistic, replicates, resampling)
         source = "shared-permutations"
     results = make_results(searches, outcome, resampled, source)
     return {name: _with_effect(result, statistics) for name, result in results.items()}
@@ -280,18 +283,24 @@ def _draw_normal(plan: SearchPlan, V: Floats, weight: Floats, seed: int, mac: Fl
 
 
 def _compare_replicates(
-    plan: SearchPlan, V: Floats, weight: Floats, observed: Floats, replicates: Floats, resampling: Resampling
+    plan: SearchPlan,
+    statistics: ScoreStatistics,
+    weight: Floats,
+    observed: Floats,
+    replicates: Floats,
+    resampling: Resampling,
 ) -> ResampledP:
     """Return p-values against given replicates, each trait against its own."""
+    V = np.ascontiguousarray(statistics.V, dtype=np.float64)
     if replicates.ndim != 3 or replicates.shape[0] != observed.shape[0] or replicates.shape[2] != V.shape[0]:
         raise InputError(
             f"replicates have shape {replicates.shape}; expected ({observed.shape[0]}, P, {V.shape[0]}): trait, "
             "replicate, variant"
         )
+    scaled = replicates / np.sqrt(statistics.scale)[:, None, None]
     limit = replace(resampling, max_permutations=min(resampling.max_permutations, replicates.shape[1]))
     parts = [
-        resample_p(_draw_given(plan, V, weight, U), row[None], limit)
-        for U, row in zip(replicates, observed, strict=True)
+        resample_p(_draw_given(plan, V, weight, U), row[None], limit) for U, row in zip(scaled, observed, strict=True)
     ]
     return ResampledP(
         *(

@@ -9,7 +9,7 @@ import numpy as np
 from pipeline.gene_tests.base import Floats, TestResult, missing_result
 from pipeline.gene_tests.burden import CANCELLED
 from pipeline.gene_tests.components import Components
-from pipeline.kernels.half_spaces import mean_overlap
+from pipeline.kernels.half_spaces import mean_overlaps
 from pipeline.kernels.tails import chi2_logsf
 
 SEED = 20190124  # fixed: the same input gives the same p, and all traits of a gene share their random numbers
@@ -85,23 +85,20 @@ def _tail_of_maximum(z: Floats, R: Floats) -> tuple[Floats, Floats, str]:
     if k == 1:
         return one, np.zeros(z.size), "chi2"
     values, vectors = np.linalg.eigh(R)
-    factor = np.ascontiguousarray(vectors * np.sqrt(np.maximum(values, 0.0)))
-
-    def overlap(at: float) -> tuple[float, float]:
-        rng = np.random.Generator(np.random.PCG64(SEED))
-        return mean_overlap(at, R, factor, rng, TOLERANCE, MAX_DRAWS)
+    # a triangular factor that exists for a singular R too: (E sqrt(L))' = QF', hence F F' = E L E' = R
+    factor = np.ascontiguousarray(np.linalg.qr((vectors * np.sqrt(np.maximum(values, 0.0))).T, mode="r").T)
 
     mean, error = np.full(z.size, np.nan), np.full(z.size, np.nan)
     usable = np.flatnonzero(np.isfinite(z))
+    at = z[usable]
     if usable.size > TABLE_FROM:
-        cell = np.floor(z[usable] / TABLE_STEP).astype(np.int64)
-        nodes = np.unique(np.concatenate((cell, cell + 1)))
-        table = np.array([overlap(n * TABLE_STEP) for n in nodes])
-        mean[usable] = np.exp(np.interp(z[usable], nodes * TABLE_STEP, np.log(table[:, 0])))
-        error[usable] = np.interp(z[usable], nodes * TABLE_STEP, table[:, 1]) + TABLE_ERROR
-    else:
-        for t in usable:
-            mean[t], error[t] = overlap(float(z[t]))
+        cell = np.floor(at / TABLE_STEP)
+        at = np.unique(np.concatenate((cell, cell + 1.0))) * TABLE_STEP
+    rng = np.random.Generator(np.random.PCG64(SEED))
+    value, doubt = mean_overlaps(at, R, factor, rng, TOLERANCE, MAX_DRAWS)
+    if usable.size > TABLE_FROM:
+        value, doubt = np.exp(np.interp(z[usable], at, np.log(value))), np.interp(z[usable], at, doubt) + TABLE_ERROR
+    mean[usable], error[usable] = value, doubt
     return np.minimum(0.0, one + math.log(k) + np.log(mean)), error, "importance-sampling"
 
 

@@ -176,7 +176,7 @@ def read_masks(path: str | Path, categories: Iterable[str]) -> Masks:
     known = sorted(set(categories))
     masks: dict[str, tuple[str, ...]] = {}
     for number, text in read_lines(path):
-        name, *words = text.replace(",", " ").split()
+        name, *words = text.replace(",", " ").split() or [""]
         if not words:
             raise FormatError(
                 f"mask '{name}' has no category; expected: name category,category", path=path, line=number
@@ -230,7 +230,7 @@ def _read_afreq(path: str | Path) -> Frequencies:
     frequency = _read_fractions(block, "ALT_FREQS")
     alleles = [pc.utf8_upper(block.table[name].combine_chunks()) for name in ("REF", "ALT")]
     if "POS" in file.names:
-        position = block.numbers("POS").astype(np.int64)
+        position = block.positions("POS", missing=())
     else:
         position = _read_keys(block, "ID", "; write positions with `plink2 --freq cols=+pos`").position
     key = join_variant_keys(normalise_chromosomes(block.table["CHROM"]), position, *alleles)

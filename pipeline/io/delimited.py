@@ -132,10 +132,6 @@ class Block:
         numbered = enumerate(self.text.split(b"\n"), self.first_line)
         return np.array([n for n, line in numbered if line and n not in left_out], dtype=np.int64)
 
-    def strings(self, name: str) -> NDArray[np.object_]:
-        """Return a column as an object array of ``str``; equal texts share one object."""
-        return decode_strings(self.table[name])
-
     def numbers(self, name: str, *, missing: Sequence[str] = MISSING, hint: str = "") -> NDArray[np.float64]:
         """Return a column as float64, NaN where missing.
 
@@ -152,6 +148,19 @@ class Block:
             )
         return values
 
+    def positions(self, name: str, *, missing: Sequence[str] = MISSING) -> NDArray[np.int64]:
+        """Return a column of base pair positions, 0 where missing.
+
+        Raises:
+            FormatError: a value that is not a whole number from 1 to 9,999,999,999; names the line and the column.
+        """
+        values = self.numbers(name, missing=missing)
+        whole = (values >= 1) & (values <= 9_999_999_999) & (values == np.floor(values))
+        for row in np.flatnonzero(~whole & ~np.isnan(values))[:1]:
+            message = f"expected a position, got '{self.table[name][int(row)].as_py()}'"
+            raise FormatError(message, path=self.path, line=self.line(row), column=name)
+        return np.nan_to_num(values).astype(np.int64)
+
 
 class DelimitedFile:
     """A delimited text file with its header read.
@@ -166,6 +175,7 @@ class DelimitedFile:
         names: column names, without a leading ``#``.
         preamble: the lines before the header.
         header_line: line number of the header (of the last preamble line without one).
+        first: fields of the first line after the preamble, whether header or data.
 
     Raises:
         FormatError: empty file, repeated or empty column names, quoted fields.
@@ -182,12 +192,12 @@ class DelimitedFile:
             raise FormatError("is empty; expected a table", path=self.path)
         if header:
             self.header_line += 1
-            self.delimiter = delimiter or _sniff(first, second)
+        self.delimiter = delimiter or _sniff(first, second if header else "")
+        self.first = _split(first, self.delimiter)
+        self.names = [str(i + 1) for i in range(len(self.first))]
+        if header:
             self.names = _split(first.lstrip("#"), self.delimiter)
             self._check_names()
-        else:
-            self.delimiter = delimiter or _sniff(first, "")
-            self.names = [str(i + 1) for i in range(len(_split(first, self.delimiter)))]
 
     def _read_head(self, comment: str) -> tuple[str, str]:
         """Return the first two lines after the preamble, "" where the file ends before."""

@@ -117,7 +117,7 @@ def read_chain(path: str | Path) -> ChainFile:
 
 def _check_header(fields: list[str], path: str | Path, line: int) -> list[str]:
     numbers = [fields[i] for i in (1, 3, 5, 6, 8, 10, 11)] if len(fields) in (12, 13) else []
-    if fields[0] != "chain" or not numbers or not all(n.isdigit() for n in numbers):
+    if fields[0] != "chain" or not numbers or not all(_is_position(n) for n in numbers):
         message = "expected 'chain score tName tSize tStrand tStart tEnd qName qSize qStrand qStart qEnd id'"
         raise FormatError(f"{message}, got '{' '.join(fields)[:60]}'", path=path, line=line)
     if fields[4] != "+" or fields[9] not in "+-":
@@ -126,8 +126,12 @@ def _check_header(fields: list[str], path: str | Path, line: int) -> list[str]:
     return fields
 
 
+def _is_position(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 15
+
+
 def _read_block(fields: list[str], path: str | Path, line: int) -> tuple[int, int, int]:
-    if len(fields) not in (1, 3) or not all(n.isdigit() for n in fields) or int(fields[0]) == 0:
+    if len(fields) not in (1, 3) or not all(_is_position(n) for n in fields) or int(fields[0]) == 0:
         raise FormatError(f"expected 'size' or 'size dt dq', got '{' '.join(fields)[:60]}'", path=path, line=line)
     size, gap_old, gap_new = [int(n) for n in (*fields, "0", "0")[:3]]
     return size, gap_old, gap_new

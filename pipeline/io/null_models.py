@@ -24,6 +24,10 @@ Floats = NDArray[np.float64]
 ALL_CHROMOSOMES = "all"  # one model serves every chromosome when there is no predictor
 
 
+#: ``unit`` of a LOCO prediction in standard deviations of the covariate-adjusted trait: REGENIE's .loco files
+RESIDUAL_SD = "residual_sd"
+
+
 @dataclass(frozen=True)
 class ColumnLabel:
     """What one column of the projection matrix is.

@@ -211,12 +211,13 @@ def _open_score(path: Path, score_columns: Sequence[int]) -> _Source:
     if len(score_columns) < 3 or min(score_columns) < 1:
         message = "score_columns must name id, allele and at least one weight, counted from 1"
         raise FormatError(f"{message}; got {list(score_columns)}", path=path)
-    number, first = next(((n, text.split()) for n, text in read_lines(path) if not text.startswith("#")), (0, []))
-    if len(first) < max(score_columns):
-        message = f"expected at least {max(score_columns)} fields (id, allele, weight), found {len(first)}"
-        raise FormatError(message, path=path, line=number or None)
-    has_header = not _is_number(first[score_columns[2] - 1])
-    file = DelimitedFile(path, header=has_header, comment="#")
+    file = DelimitedFile(path, header=False, comment="#")
+    if len(file.first) < max(score_columns):
+        message = f"expected at least {max(score_columns)} fields (id, allele, weight), found {len(file.first)}"
+        raise FormatError(message, path=path, line=file.header_line + 1)
+    has_header = not _is_number(file.first[score_columns[2] - 1])
+    if has_header:
+        file = DelimitedFile(path, comment="#", delimiter=file.delimiter)
     picked = [file.names[i - 1] for i in score_columns]
     columns = {"id": picked[0], "effect_allele": picked[1]}
     names = tuple(picked[2:]) if has_header or len(picked) > 3 else (path.stem,)
@@ -248,12 +249,12 @@ def _interpret(block: Block, source: _Source) -> tuple[dict[str, NDArray[Any]], 
     # an inferred other allele may list several candidates
     other = np.array([word if word.isalpha() else "" for word in other.tolist()], dtype=object)
     name = texts("id")
-    position = np.nan_to_num(block.numbers(columns["position"])) if "position" in columns else np.zeros(len(block))
+    position = block.positions(columns["position"]) if "position" in columns else np.zeros(len(block), np.int64)
     chromosome = normalise_chromosomes(texts("chromosome"))
     weights = np.stack([block.numbers(column) for column in source.weights], axis=1)
     arrays = {
         "chromosome": np.where(position > 0, chromosome, ""),
-        "position": np.where(chromosome != "", position, 0).astype(np.int64),
+        "position": np.where(chromosome != "", position, 0),
         "id": name,
         "effect_allele": effect,
         "other_allele": other,

@@ -34,43 +34,55 @@ def _draw_tail(z: float, rng: np.random.Generator) -> float:
 
 
 @njit(cache=True, nogil=True)
-def mean_overlap(
-    z: float, R: Floats, factor: Floats, rng: np.random.Generator, tolerance: float, max_draws: int
-) -> tuple[float, float]:
-    """Return ``E[1 / #{s: |Z_s| >= z}]`` over the union of half-spaces, and its relative standard error.
+def mean_overlaps(
+    z: Floats, R: Floats, factor: Floats, rng: np.random.Generator, tolerance: float, max_draws: int
+) -> tuple[Floats, Floats]:
+    """Return ``E[1 / #{s: |Z_s| >= z}]`` over the union of half-spaces, and its relative standard error, for many z.
+
+    All thresholds share the normal vectors, and each takes as many as it needs. The coordinate t goes round in turn, a
+    stratified choice, so the standard error is an upper bound.
 
     Args:
-        z: threshold > 0.
+        z: (n,) thresholds >= 0.
         R: (k, k) correlation matrix.
-        factor: (k, k) any F with F F' = R.
+        factor: (k, k) lower triangular F with F F' = R.
         rng: source of all draws.
         tolerance: stop when the relative standard error is below it.
         max_draws: stop after that many draws.
     """
-    k = R.shape[0]
-    per_round = max(1, 2000 // k)
-    batch = per_round * k
-    noise = np.empty((k, batch))
-    total = 0.0
-    squares = 0.0
+    n, k = z.shape[0], R.shape[0]
+    share = max(1, 2000 // k)  # draws per coordinate and round
+    batch = share * k
+    noise, Y = np.empty(batch), np.empty((k, batch))
+    move, count = np.empty(batch), np.empty(batch)
+    total, squares = np.zeros(n), np.zeros(n)
+    mean, error = np.empty(n), np.full(n, math.inf)
     draws = 0
-    while True:
+    while draws < max_draws and error.max() > tolerance:
+        Y[:] = 0.0
         for i in range(k):
             for j in range(batch):
-                noise[i, j] = rng.standard_normal()
-        Y = np.dot(factor, noise)
-        for j in range(batch):
-            t = j % k  # every coordinate in turn: a stratified choice
-            x = _draw_tail(z, rng) if rng.random() < 0.5 else -_draw_tail(z, rng)
-            move = x - Y[t, j]
-            count = 1
-            for s in range(k):
-                if s != t and abs(Y[s, j] + R[s, t] * move) >= z:
-                    count += 1
-            total += 1.0 / count
-            squares += 1.0 / (count * count)
+                noise[j] = rng.standard_normal()
+            for s in range(i, k):
+                for j in range(batch):
+                    Y[s, j] += factor[s, i] * noise[j]
         draws += batch
-        mean = total / draws
-        error = math.sqrt(max(0.0, squares / draws - mean * mean) / draws) / mean
-        if error < tolerance or draws >= max_draws:
-            return mean, error
+        for a in range(n):
+            if error[a] <= tolerance:
+                continue
+            for j in range(batch):
+                x = _draw_tail(z[a], rng)
+                move[j] = (x if rng.random() < 0.5 else -x) - Y[j // share, j]
+                count[j] = 0.0
+            for s in range(k):
+                for t in range(k):
+                    r = R[s, t]
+                    for j in range(t * share, (t + 1) * share):
+                        count[j] += 1.0 if abs(Y[s, j] + r * move[j]) >= z[a] else 0.0
+            for j in range(batch):
+                part = 1.0 / max(count[j], 1.0)  # rounding may lose the coordinate that was drawn
+                total[a] += part
+                squares[a] += part * part
+            mean[a] = total[a] / draws
+            error[a] = math.sqrt(max(0.0, squares[a] / draws - mean[a] * mean[a]) / draws) / mean[a]
+    return mean, error

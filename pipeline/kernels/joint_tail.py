@@ -59,7 +59,8 @@ LOG_DENSITY = 0.5 * math.log(2.0 / math.pi)  # of |z| at 0
 SQRT_HALF = math.sqrt(0.5)
 MAX_INTERVALS = 400
 WIDEST = 4.0
-TOLERANCE = 1e-8
+CLOSE = 0.02
+TOLERANCE = 1e-7
 
 
 @njit(cache=True, nogil=True)
@@ -160,7 +161,10 @@ def integrate_boundary(
 
 @njit(cache=True, nogil=True)
 def line_breaks(intercept: Floats, slope: Floats, z_end: float) -> Floats:
-    """Return 0, the kinks of ``min_r (intercept_r - slope_r z^2)`` and z_end, increasing in z."""
+    """Return 0, the kinks of ``min_r (intercept_r - slope_r z^2)`` and z_end, increasing in z.
+
+    Kinks that follow a break closely are left to the adaptive quadrature.
+    """
     breaks = np.empty(intercept.shape[0] + 2)
     breaks[0] = 0.0
     n = 1
@@ -179,7 +183,8 @@ def line_breaks(intercept: Floats, slope: Floats, z_end: float) -> Floats:
         if follower < 0:
             break
         x, active = nearest, follower
-        breaks[n] = math.sqrt(x)
-        n += 1
+        if math.sqrt(x) > breaks[n - 1] + CLOSE * z_end:
+            breaks[n] = math.sqrt(x)
+            n += 1
     breaks[n] = z_end
     return breaks[: n + 1]

@@ -30,12 +30,13 @@ Floats = NDArray[np.float64]
 BLOCK = 16  # nodes summed at once; the compiler turns them into vector instructions
 FIRST_STEP = 0.5  # of the trapezoid, in standard deviations of the integrand at the saddlepoint
 MAX_DOUBLINGS = 14
+MAX_BLOCKS = 4000
 TOLERANCE = 1e-10
 
 
 @njit(cache=True, nogil=True)
 def _upper_saddle(rho: Floats, gap: Floats, nu: Floats, x: float) -> float:
-    """Return ``1 - z`` for the saddlepoint z in (0, 1) of the upper tail; a rough root is enough for the contour."""
+    """Return ``1 - z`` for the saddlepoint z in (0, 1) of the upper tail; a rough root will do."""
     low, high = 0.0, 1.0
     total = 0.0
     for i in range(rho.shape[0]):
@@ -186,7 +187,7 @@ def _contour_sum(
             for j in range(BLOCK - 4, BLOCK):
                 largest = max(largest, abs(value[j]))
             block += 1
-            if largest < 1e-17 * abs(total) or block > 2000:
+            if largest < 1e-17 * abs(total) or block > MAX_BLOCKS:
                 break
         current = total * step
         if level > 0:
@@ -215,6 +216,7 @@ def _log_tail(
     f3 = -2.0 / (z0 * z0 * z0)
     k3 = 0.0
     sharpest = 0.0
+    limit = math.inf
     for i in range(k):
         denominator = gap[i] + rho[i] * d
         kappa[i] = rho[i] / denominator
@@ -223,10 +225,20 @@ def _log_tail(
         f2 += kappa[i] * (0.5 * kappa[i] + eta[i])
         k3 += kappa[i] * kappa[i] * (kappa[i] + 3.0 * eta[i])
         sharpest = max(sharpest, kappa[i])
+        if noncentral and eta[i] > 0.0:
+            limit = min(limit, kappa[i] * max(0.5, (x / eta[i]) ** 2))
     # The pole at 0 would bend the upper contour to the left, where exp(-s q) grows: never less than half of K's bend.
     # It bends the lower one so far that many small weights would let it run uphill: never more than kappa / 2.
-    a = min(max(f3 + k3, 0.5 * k3) / (6.0 * f2), 0.5 * sharpest)
-    integral, error = _contour_sum(kappa, eta, noncentral, z0, x, a, 1.0 / math.sqrt(f2))
+    # The essential singularity of a noncentral term, strength eta at w = 1 / kappa, must be passed at a distance.
+    a = min(max(f3 + k3, 0.5 * k3) / (6.0 * f2), 0.5 * sharpest, limit)
+    integral, error = 0.0, 1.0
+    for _ in range(5):
+        integral, error = _contour_sum(kappa, eta, noncentral, z0, x, a, 1.0 / math.sqrt(f2))
+        if error < TOLERANCE and integral > 0.0:
+            break
+        a *= 0.2  # a straighter path is slower and never fails
+    if not integral > 0.0:
+        return math.nan, math.nan
     rounding = 2.2e-16 * (0.5 * x * abs(z0) + k + 10.0)
     return f0 + math.log(integral / math.pi), error + rounding
 

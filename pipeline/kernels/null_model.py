@@ -116,6 +116,12 @@ def fit_linear(y: Floats, Z: Floats, F: Floats, offset: Floats) -> NullModel:
     )
 
 
+def residual_sd(y: Floats, Z: Floats) -> float:
+    """Return the standard deviation of y with the covariates projected out, ``sqrt(y'(I - ZZ')y / (n - p))``."""
+    residual = y - Z @ (Z.T @ y)
+    return float(np.sqrt(residual @ residual / (len(y) - Z.shape[1])))
+
+
 def _residual_basis(F: Floats, Z: Floats) -> tuple[Floats, Floats]:
     """Return the QR factors of the LOCO columns with the covariates projected out.
 

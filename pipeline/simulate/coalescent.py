@@ -8,8 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.simulate.genotypes import FIRST_POSITION, Chromosome, GenePart, Variants, assemble_chromosome, draw_alleles
-from pipeline.simulate.parameters import Parameters, Stream, make_rng
+from pipeline.simulate.genotypes import (
+    FIRST_POSITION,
+    Chromosome,
+    GenePart,
+    Variants,
+    assemble_chromosome,
+    draw_alleles,
+)
+from pipeline.simulate.parameters import GENE_BP_PER_VARIANT, Parameters, Stream, make_rng
 
 #: diploid size of the ancestral population, and rates per bp and generation
 _ANCESTRAL_SIZE = 10_000
@@ -18,8 +25,6 @@ _MUTATION = 1.25e-8
 #: growth began this many generations ago
 _GROWTH_START = 300
 _MIN_COMMON_MAF = 0.05
-#: bp of a gene per wanted variant; the variants are chosen among those that arose there
-_GENE_BP = 400
 
 
 def import_msprime() -> Any:
@@ -53,7 +58,8 @@ def simulate_with_msprime(p: Parameters, number: int, n_samples: int, n_sequence
     common = np.flatnonzero(maf >= _MIN_COMMON_MAF)
     _require(common.size, p.common_per_chromosome, f"common variants on chromosome {number}")
     common = np.sort(rng.choice(common, p.common_per_chromosome, replace=False))
-    rare = (sequenced >= 1) & (sequenced <= max(1, int(p.max_maf * 2 * n_sequenced))) & (maf < _MIN_COMMON_MAF)
+    rare = (sequenced >= 1) & (sequenced <= max(1, int(p.max_maf * 2 * n_sequenced)))
+    rare[common] = False
     genes = [_choose_gene(p, number, g, length, position, rare, rng) for g in range(p.genes_per_chromosome)]
     chosen = np.concatenate([common, *genes])
     haplotypes = _decode_sites(trees, position[chosen])
@@ -109,7 +115,9 @@ def _choose_gene(
 ) -> NDArray[np.int64]:
     """Return the sites of one gene, ascending, drawn among the rare ones of its interval."""
     start = length * (gene + 1) / (p.genes_per_chromosome + 1)
-    inside = np.flatnonzero(rare & (position >= start) & (position < start + _GENE_BP * p.variants_per_gene))
+    inside = np.flatnonzero(
+        rare & (position >= start) & (position < start + GENE_BP_PER_VARIANT["msprime"] * p.variants_per_gene)
+    )
     _require(inside.size, p.variants_per_gene, f"rare variants in gene {gene + 1} of chromosome {number}")
     return np.sort(rng.choice(inside, p.variants_per_gene, replace=False))
 
@@ -125,7 +133,7 @@ def _decode_sites(trees: Any, position: NDArray[np.int64]) -> NDArray[np.int8]:
     order = np.argsort(position)
     wanted = set(position.tolist())
     drop = [site.id for site in trees.sites() if int(site.position) not in wanted]
-    matrix = trees.delete_sites(drop, record_provenance=False).genotype_matrix().astype(np.int8)
+    matrix: NDArray[np.int8] = trees.delete_sites(drop, record_provenance=False).genotype_matrix().astype(np.int8)
     out = np.empty_like(matrix)
     out[order] = matrix
     return out

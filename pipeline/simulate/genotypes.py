@@ -49,6 +49,10 @@ class Variants:
         columns = zip(self.position.tolist(), self.ref.tolist(), self.alt.tolist(), strict=True)
         return [f"{self.chromosome}:{position}:{ref}:{alt}" for position, ref, alt in columns]
 
+    def take(self, rows: NDArray[np.int64]) -> Variants:
+        """Return chosen variants."""
+        return Variants(self.chromosome, self.position[rows], self.ref[rows], self.alt[rows])
+
     def make_table(self, rows: NDArray[np.int64], swapped: NDArray[np.bool_]) -> pd.DataFrame:
         """Return chosen variants as a .bim table, A1 = ALT but where ``swapped``."""
         ref, alt, keys = self.ref[rows], self.alt[rows], self.keys
@@ -108,9 +112,10 @@ class Chromosome:
 def simulate_genotypes(parameters: Parameters, n_samples: int, n_sequenced: int | None = None) -> Iterator[Chromosome]:
     """Simulate genotypes of n people, one chromosome at a time, so memory holds one.
 
-    Built-in engine: common variants by `simulate_founders` and `copy_founders` (ALT is the minor allele of 4 in 5), rare
-    variants by `simulate_clades` with the leaves in the order of the local founder, so that the carriers of a rare
-    variant share a common-variant background. With ``engine="msprime"``: the coalescent with recombination and growth.
+    Built-in engine: common variants by `simulate_founders` and `copy_founders` (ALT is the minor allele of 4 in 5),
+    rare variants by `simulate_clades` with the leaves in the order of the local founder, so that the carriers of a
+    rare variant share a common-variant background. With ``engine="msprime"``: the coalescent with recombination and
+    growth.
 
     A chromosome depends on the parameters, the seed and the two numbers of people only.
 
@@ -172,7 +177,8 @@ def _simulate_gene(p: Parameters, gene: int, start: int, copied: NDArray[np.uint
     first, size = simulate_clades(n_haplotypes, p.variants_per_gene, p.growth, max_count, rng)
     carriers = collect_carriers(first, size, order_leaves(copied, rng), n_sequenced)
     # common variants stand at multiples of 10, rare ones between them
-    offset = rng.choice(np.arange(GENE_BP_PER_VARIANT * p.variants_per_gene * 9 // 10), p.variants_per_gene, replace=False)
+    room = GENE_BP_PER_VARIANT["built-in"] * p.variants_per_gene * 9 // 10
+    offset = rng.choice(room, p.variants_per_gene, replace=False)
     offset.sort()
     return (start + 10 * (offset // 9) + 1 + offset % 9, *carriers)
 

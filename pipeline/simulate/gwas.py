@@ -53,13 +53,13 @@ def regress_marginally(dosage: NDArray[np.int8], residuals: Floats) -> MarginalE
     Returns:
         Effects; a monomorphic variant has beta NaN.
     """
-    g = dosage.astype(np.float32)
+    g = dosage.astype(np.float64)
     n = g.shape[1]
-    mean = g.mean(axis=1, dtype=np.float64)
-    gg = np.einsum("ij,ij->i", g, g, dtype=np.float64) - n * mean**2
+    mean = g.mean(axis=1)
+    gg = np.einsum("ij,ij->i", g, g) - n * mean**2
     gg[gg <= 1e-9 * n] = np.nan
     # residuals sum to 0, so g need not be centred here
-    beta = (residuals.astype(np.float32) @ g.T).astype(np.float64) / gg
+    beta = (residuals @ g.T) / gg
     rr = (residuals**2).sum(axis=1, keepdims=True)
     return MarginalEffects(beta, np.sqrt((rr - beta**2 * gg) / ((n - 2) * gg)), mean / 2)
 

@@ -84,9 +84,9 @@ def simulate_clades(
     The genealogy is drawn with its leaves in a line, in which the lineages that are left at any time are runs of
     neighbours: k lineages are separated by the k - 1 gaps of highest rank in a random order. Merging a random pair of
     neighbours gives the same clades as merging any random pair, the leaves being exchangeable. While there are k
-    lineages, ``k (k - 1) / 2`` pairs coalesce at rate ``exp(growth t)`` each (t in units of 2 N0 generations). A mutation
-    falls on the tree uniformly by length: on level k with probability proportional to k times its duration, on each
-    of its lineages alike. Mutations with more than ``max_count`` carriers are drawn again.
+    lineages, ``k (k - 1) / 2`` pairs coalesce at rate ``exp(growth t)`` each (t in units of 2 N0 generations). A
+    mutation falls on the tree uniformly by length: on level k with probability proportional to k times its duration,
+    on each of its lineages alike. Mutations with more than ``max_count`` carriers are drawn again.
 
     Args:
         n_haplotypes: n.
@@ -138,7 +138,8 @@ def collect_carriers(
     """Turn clades of haplotypes to carriers.
 
     Args:
-        first, size: (m,) clades, as `simulate_clades` gives them.
+        first: (m,) first leaf of each clade, as `simulate_clades` gives it.
+        size: (m,) number of its leaves.
         order: (2n,) haplotype at each leaf; haplotypes i and n + i belong to person i.
         n_samples: n.
 

@@ -13,11 +13,8 @@ from msgspec import Meta
 from pipeline.errors import ConfigError
 
 TRAITS = ("y", "cc")
-#: bp that a gene occupies per variant
-GENE_BP_PER_VARIANT = 20
-
-Count = Annotated[int, Meta(ge=0)]
-Share = Annotated[float, Meta(ge=0, le=1)]
+#: bp that a gene occupies per variant; msprime's are drawn among all that arose there
+GENE_BP_PER_VARIANT = {"built-in": 20, "msprime": 400}
 
 
 class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -40,7 +37,7 @@ class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     spacing: Annotated[int, Meta(ge=100, description="mean distance of neighbouring common variants, bp")] = 10_000
     ld_decay: Annotated[float, Meta(gt=0, description="bp over which the latent LD of founders falls by e")] = 50_000.0
     n_founders: Annotated[int, Meta(ge=20, le=60_000, description="founder haplotypes that all people copy from")] = 400
-    genes_per_chromosome: Annotated[int, Meta(ge=0, description="sequenced genes per chromosome")] = 5
+    genes_per_chromosome: Annotated[int, Meta(ge=1, description="sequenced genes per chromosome")] = 5
     variants_per_gene: Annotated[int, Meta(ge=1, description="rare variants per gene")] = 25
     max_maf: Annotated[
         float, Meta(gt=0, le=0.5, description="largest ALT frequency of a rare variant among all sequenced people")
@@ -49,13 +46,17 @@ class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         float,
         Meta(ge=0, description="exponential growth per 2 N0 generations; 0: constant size, more: more singletons"),
     ] = 2000.0
-    h2: Annotated[float, Meta(ge=0, lt=1, description="variance of y, and of the liability, from common variants")] = 0.4
+    h2: Annotated[float, Meta(ge=0, lt=1, description="variance of y, and of the liability, from common variants")] = (
+        0.4
+    )
     polygenicity: Annotated[float, Meta(gt=0, le=1, description="share of common variants with an effect")] = 0.5
     causal_genes: Annotated[int, Meta(ge=0, description="genes with an effect, per trait")] = 4
-    gene_variance: Annotated[float, Meta(ge=0, lt=1, description="variance that each causal gene explains")] = 0.01
+    gene_variance: Annotated[float, Meta(ge=0, lt=1, description="variance that each causal gene explains")] = 0.015
     causal_missense: Annotated[
         float,
-        Meta(gt=0, le=1, description="share of missense variants of a causal gene with an effect; LoF: all, others: none"),
+        Meta(
+            gt=0, le=1, description="share of missense variants of a causal gene with an effect; LoF: all, others: none"
+        ),
     ] = 0.5
     effect_model: Annotated[
         Literal["constant", "log10-maf", "inverse-sd"],
@@ -116,7 +117,8 @@ def check_parameters(parameters: Parameters) -> None:
     try:
         msgspec.convert(msgspec.to_builtins(parameters), Parameters)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"simulation parameter: {error}") from None
+        message, _, where = str(error).partition(" - at `$.")
+        raise ConfigError(f"simulation parameter {where.rstrip('`')}: {message}") from None
     p = parameters
     if not p.residual_variance > 0:
         raise ConfigError(
@@ -126,10 +128,15 @@ def check_parameters(parameters: Parameters) -> None:
     if 2 * p.causal_genes > p.n_genes:
         raise ConfigError(f"causal_genes {p.causal_genes} for each of 2 traits, but there are only {p.n_genes} genes")
     room = p.spacing * p.common_per_chromosome / (p.genes_per_chromosome + 1)
-    if p.engine == "built-in" and 2 * GENE_BP_PER_VARIANT * p.variants_per_gene > room:
+    if GENE_BP_PER_VARIANT[p.engine] * p.variants_per_gene > room:
         raise ConfigError(
             f"{p.genes_per_chromosome} genes of {p.variants_per_gene} variants do not fit on a chromosome of "
             f"{p.common_per_chromosome} common variants {p.spacing} bp apart; raise common_per_chromosome or spacing"
+        )
+    if p.n_gwas and min(p.prevalence, 1.0 - p.prevalence) * p.n_gwas < 50:
+        raise ConfigError(
+            f"a GWAS of {p.n_gwas} with prevalence {p.prevalence} has fewer than 50 cases or controls; raise n_gwas, "
+            "or set it to 0 for none"
         )
     n_haplotypes = 2 * sum(p.study_sizes)
     if math.floor(p.max_maf * n_haplotypes) < 1:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from pipeline.errors import ConfigError
 from pipeline.simulate.genotypes import Chromosome
@@ -136,9 +136,9 @@ def _add_polygenic(p: Parameters, chromosome: Chromosome, values: GeneticValues)
     rng = make_rng(p.seed, Stream.EFFECT, int(chromosome.label))
     shape = (len(TRAITS), len(chromosome.common))
     effect = np.where(rng.random(shape) < p.polygenicity, rng.standard_normal(shape), 0.0)
-    dosage = chromosome.dosage.astype(np.float32)
+    dosage = chromosome.dosage.astype(np.float64)
     sd = dosage.std(axis=1)
-    per_allele = np.divide(effect, sd, out=np.zeros(shape), where=sd > 0).astype(np.float32)
+    per_allele = np.divide(effect, sd, out=np.zeros(shape), where=sd > 0)
     values.polygenic += per_allele @ dosage
     for t in range(len(TRAITS)):
         values.causal_common[t] += int((effect[t] != 0).sum())
@@ -206,7 +206,7 @@ def simulate_people(p: Parameters, values: GeneticValues) -> People:
         "pc1": np.round(standard["pc1"], 4),
         "pc2": np.round(standard["pc2"], 4),
     }
-    return People(covariates, trait[0], trait[1], trait[1] > stats.norm.isf(p.prevalence))
+    return People(covariates, trait[0], trait[1], trait[1] > -special.ndtri(p.prevalence))
 
 
 def count_candidates(p: Parameters) -> list[int]:
@@ -233,7 +233,9 @@ def recruit(p: Parameters, people: People) -> list[NDArray[np.int64]]:
             n_cases = round(p.case_share * size)
             cases, controls = who[people.cc[who]][:n_cases], who[~people.cc[who]][: size - n_cases]
             if cases.size + controls.size < size:
-                raise ConfigError(f"found {cases.size} cases and {controls.size} controls for a study of {size}; change seed")
+                raise ConfigError(
+                    f"found {cases.size} cases and {controls.size} controls for a study of {size}; change seed"
+                )
             who = np.sort(np.concatenate((cases, controls)))
         members.append(who)
     return members

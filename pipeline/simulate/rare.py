@@ -17,7 +17,7 @@ from pipeline.simulate.genotypes import draw_alleles
 from pipeline.simulate.haplotypes import collect_carriers, simulate_clades
 
 Spectrum = Literal["1/k", "growth"]
-#: P(k carriers) is proportional to k^-exponent: constant population size, and strong recent growth (about half singletons)
+#: P(k carriers) is proportional to k^-exponent: constant population size, and strong recent growth (half singletons)
 SPECTRA: dict[str, float] = {"1/k": 1.0, "growth": 1.8}
 _BLOCK_CARRIERS = 4_000_000
 _BLOCK_BYTES = 64 << 20
@@ -39,8 +39,8 @@ def write_rare_fileset(
 
     A variant has k carrying haplotypes, ``P(k) ~ 1/k`` (or ``k^-1.8``) for ``1 <= k <= 2 n max_maf``, drawn with
     replacement, so a few have one less. Genes are runs of ``variants_per_gene`` variants, spread over 22 chromosomes.
-    Beside ``X.bed``: ``X.sets.txt``, ``X.annotations.txt``, ``X.masks.txt``, ``X.pheno.tsv`` (null traits: ``y1``.. normal,
-    ``cc`` with 20 % cases), ``X.covar.tsv`` (age, sex, pc1, pc2) and the configuration ``X.yaml``.
+    Beside ``X.bed``: ``X.sets.txt``, ``X.annotations.txt``, ``X.masks.txt``, ``X.pheno.tsv`` (null traits: ``y1``..
+    normal, ``cc`` with 20 % cases), ``X.covar.tsv`` (age, sex, pc1, pc2) and the configuration ``X.yaml``.
 
     Args:
         path: the .bed file.
@@ -129,7 +129,8 @@ def _check(n_samples: int, n_variants: int, spectrum: str, max_maf: float, per_g
 def _draw_counts(n: int, largest: int, exponent: float, rng: np.random.Generator) -> NDArray[np.int64]:
     """Return (n,) carrier counts from ``P(k) ~ k^-exponent``, k = 1..largest."""
     cumulative = np.cumsum(np.arange(1, largest + 1, dtype=float) ** -exponent)
-    return np.searchsorted(cumulative, rng.random(n) * cumulative[-1], side="right").astype(np.int64) + 1
+    count: NDArray[np.int64] = np.searchsorted(cumulative, rng.random(n) * cumulative[-1], side="right") + 1
+    return count
 
 
 def _split_blocks(count: NDArray[np.int64], row_bytes: int) -> Iterator[tuple[int, int]]:
@@ -182,7 +183,10 @@ def _write_genes(bed: Path, variants: pd.DataFrame, per_gene: int, rng: np.rando
             members = ",".join(keys[start : start + per_gene])
             handle.write(f"G{genes[start] + 1} {chromosome[start]} {position[start]} {members}\n")
     category = rng.choice(["LoF", "missense", "synonymous"], len(keys), p=[0.1, 0.55, 0.35]).tolist()
-    with atomic_path(bed.with_suffix(".annotations.txt")) as temporary, open(temporary, "w", encoding="utf-8") as handle:
+    with (
+        atomic_path(bed.with_suffix(".annotations.txt")) as temporary,
+        open(temporary, "w", encoding="utf-8") as handle,
+    ):
         handle.writelines(f"{key} G{gene + 1} {word}\n" for key, gene, word in zip(keys, genes, category, strict=True))
     with atomic_path(bed.with_suffix(".masks.txt")) as temporary:
         temporary.write_text("M1 LoF\nM2 LoF,missense\nM3 LoF,missense,synonymous\n", encoding="utf-8")
@@ -193,7 +197,9 @@ def _write_tables(bed: Path, labels: list[str], n_traits: int, rng: np.random.Ge
     n = len(labels)
     traits = [f"y{t + 1}" for t in range(n_traits)]
     ids = pd.DataFrame({"FID": labels, "IID": labels})
-    pheno = ids.assign(**{name: rng.standard_normal(n).round(6) for name in traits}, cc=(rng.random(n) < 0.2).astype(int))
+    pheno = ids.assign(
+        **{name: rng.standard_normal(n).round(6) for name in traits}, cc=(rng.random(n) < 0.2).astype(int)
+    )
     covar = ids.assign(
         age=rng.uniform(40, 70, n).round(1),
         sex=rng.integers(1, 3, n),

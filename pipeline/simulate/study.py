@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipeline.io.atomic import atomic_path
 from pipeline.io.plink_write import FilesetWriter, open_writer
 from pipeline.simulate.genotypes import Chromosome, Variants, simulate_genotypes
-from pipeline.simulate.gwas import MarginalEffects, SumstatsWriter, regress_marginally, residualise
+from pipeline.simulate.gwas import SumstatsWriter, regress_marginally, residualise
 from pipeline.simulate.parameters import TRAITS, Parameters, Stream, check_parameters, make_rng
 from pipeline.simulate.phenotypes import (
     GeneticValues,
@@ -89,18 +89,14 @@ def simulate_study(directory: str | Path, parameters: Parameters) -> SimulatedSt
     groups = _Groups(recruit(p, people), np.arange(n_sequenced, n - p.n_gwas), np.arange(n - p.n_gwas, n))
     with ExitStack() as stack:
         outputs = [_StudyOutput(p, k, who, people, root, stack) for k, who in enumerate(groups.studies)]
-        reference = _open_reference(root, groups.reference, stack) if p.n_gwas else None
-        gwas = _Gwas(p, people, groups.gwas) if p.n_gwas else None
+        gwas = _Gwas(p, people, groups, root, stack) if p.n_gwas else None
         genes = _GeneTables()
         for chromosome in simulate_genotypes(p, n, n_sequenced):
             genes.add(chromosome, p)
             for output in outputs:
                 output.write(chromosome)
-            if gwas is not None and reference is not None:
+            if gwas is not None:
                 gwas.add(chromosome)
-                rows = np.arange(len(chromosome.common))
-                table = chromosome.common.make_table(rows, np.zeros(rows.size, bool))
-                reference.write_dosage(table, chromosome.dosage[:, groups.reference].T)
     if gwas is not None:
         gwas.write(root / "gwas")
     genes.write(root / "genes")
@@ -127,12 +123,7 @@ def gene_name(number: int, p: Parameters) -> str:
 def _label_samples(prefix: str, n: int) -> list[str]:
     """Return n sample labels."""
     width = max(4, len(str(n)))
-    return [f"{prefix}_{i:0{width}d}" for i in range(1, n + 1)]
-
-
-def _open_reference(root: Path, who: NDArray[np.int64], stack: ExitStack) -> FilesetWriter:
-    """Open the LD reference fileset."""
-    return stack.enter_context(open_writer(root / "reference.bed", _label_samples("ref", who.size)))
+    return [f"{prefix}-{i:0{width}d}" for i in range(1, n + 1)]
 
 
 class _StudyOutput:
@@ -149,18 +140,14 @@ class _StudyOutput:
         sex = people.covariates["sex"][who].astype(int).tolist()
         folder = root / f"study{k + 1}"
         self.array = stack.enter_context(open_writer(folder / "array.bed", labels, sex=sex))
-        genes = p.n_genes > 0
-        self.sequence = stack.enter_context(open_writer(folder / "sequence.bed", labels, sex=sex)) if genes else None
+        self.sequence = stack.enter_context(open_writer(folder / "sequence.bed", labels, sex=sex))
 
     def write(self, chromosome: Chromosome) -> None:
         """Write one chromosome; a variant that nobody in the study carries is left out of its sequence."""
         self._write_block(self.array, chromosome.common, chromosome.dosage[:, self.who], seen_only=False)
-        if self.sequence is None:
-            return
         for _, rows in chromosome.genes():
             dosage = chromosome.decode_rare(rows)[:, self.who]
-            gene = Variants(chromosome.label, *(x[rows] for x in (chromosome.rare.position, chromosome.rare.ref)), chromosome.rare.alt[rows])
-            self._write_block(self.sequence, gene, dosage, seen_only=True)
+            self._write_block(self.sequence, chromosome.rare.take(rows), dosage, seen_only=True)
 
     def _write_block(
         self, writer: FilesetWriter, variants: Variants, dosage: NDArray[np.int8], *, seen_only: bool
@@ -179,22 +166,27 @@ class _StudyOutput:
 
 
 class _Gwas:
-    """Regressions of both traits on all common variants."""
+    """Regressions of both traits on all common variants, and the LD reference that goes with them."""
 
-    def __init__(self, p: Parameters, people: People, who: NDArray[np.int64]) -> None:
-        self.who = who
+    def __init__(self, p: Parameters, people: People, groups: _Groups, root: Path, stack: ExitStack) -> None:
+        who = groups.gwas
+        self.groups = groups
+        labels = _label_samples("ref", groups.reference.size)
+        self.reference = stack.enter_context(open_writer(root / "reference.bed", labels))
         traits = np.vstack((people.y[who], people.cc[who].astype(float)))
         self.residuals = residualise(traits, np.column_stack([c[who] for c in people.covariates.values()]))
         cases = (None, int(people.cc[who].sum()))
         rngs = [make_rng(p.seed, Stream.WRITING, 1000 + t) for t in range(len(TRAITS))]
         self.writers = [SumstatsWriter(t, who.size, c, r) for t, c, r in zip(TRAITS, cases, rngs, strict=True)]
 
-    def add(self, chromosome: Chromosome) -> MarginalEffects:
-        """Regress on the variants of one chromosome."""
-        effects = regress_marginally(chromosome.dosage[:, self.who], self.residuals)
+    def add(self, chromosome: Chromosome) -> None:
+        """Regress on the variants of one chromosome and write them to the reference."""
+        effects = regress_marginally(chromosome.dosage[:, self.groups.gwas], self.residuals)
         for t, writer in enumerate(self.writers):
             writer.add(chromosome.common, effects.beta[t], effects.se[t], effects.frequency)
-        return effects
+        rows = np.arange(len(chromosome.common))
+        table = chromosome.common.make_table(rows, np.zeros(rows.size, bool))
+        self.reference.write_dosage(table, chromosome.dosage[:, self.groups.reference].T)
 
     def write(self, folder: Path) -> None:
         """Write one file per trait."""
@@ -222,22 +214,20 @@ class _GeneTables:
             ]
 
     def write(self, folder: Path) -> None:
-        """Write the three files; nothing when there is no gene."""
-        masks = [f"{name} {categories}\n" for name, categories in MASKS.items()]
-        if self.sets:
-            _write_text(folder / "sets.txt", self.sets)
-            _write_text(folder / "annotations.txt", self.annotations)
-            _write_text(folder / "masks.txt", masks)
+        """Write the three files."""
+        _write_text(folder / "sets.txt", self.sets)
+        _write_text(folder / "annotations.txt", self.annotations)
+        _write_text(folder / "masks.txt", [f"{name} {categories}\n" for name, categories in MASKS.items()])
 
 
-def _write_text(path: Path, lines: Sequence[str] | Iterator[str]) -> None:
+def _write_text(path: Path, lines: Iterable[str]) -> None:
     """Write lines atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text("".join(lines), encoding="utf-8")
 
 
 def _write_tables(p: Parameters, k: int, who: NDArray[np.int64], people: People, root: Path) -> None:
-    """Write phenotypes and covariates of one study; the binary trait is complete where the quantitative one is not."""
+    """Write phenotypes and covariates of one study; each trait has its own missing values."""
     labels = _label_samples(f"s{k + 1}", who.size)
     missing = make_rng(p.seed, Stream.WRITING, 2000 + k).random((2, who.size)) < p.missing_phenotypes
     y = ["NA" if gone else f"{value:.6f}" for value, gone in zip(people.y[who].tolist(), missing[0], strict=True)]
@@ -278,10 +268,13 @@ def _write_configurations(p: Parameters, root: Path, truth: dict[str, object]) -
     names = [f"study{k + 1}" for k in range(len(p.study_sizes))]
     paths = tuple(root / f"{name}.yaml" for name in names)
     for name, path in zip(names, paths, strict=True):
-        _write_text(path, [_STUDY.format(name=name, build=BUILD), _PREDICTOR.format(name=name) if p.n_gwas else "", _GENES, f"output: results/{name}\n"])
+        predictor = _PREDICTOR.format(name=name) if p.n_gwas else ""
+        _write_text(path, [_STUDY.format(name=name, build=BUILD), predictor, _GENES, f"output: results/{name}\n"])
     bundles = ", ".join(f"results/{name}/bundle" for name in names)
     consortium = root / "consortium.yaml"
-    note = "# After the studies ran with --out results/NAME beside this file:  locomass meta consortium.yaml --out DIR\n"
+    note = (
+        "# After the studies ran with --out results/NAME beside this file:  locomass meta consortium.yaml --out DIR\n"
+    )
     _write_text(consortium, [note, f"studies: [{bundles}]\nmaf: joint\n", _GENES, "output: results/consortium\n"])
     _write_text(root / "truth.json", [json.dumps(truth, indent=1), "\n"])
     return SimulatedStudies(root, paths, consortium, root / "truth.json")

@@ -19,10 +19,11 @@ from pipeline.io.null_models import (
     ColumnLabel,
     Covariance,
     NullModels,
+    RESIDUAL_SD,
     write_null_models,
 )
 from pipeline.io.results import write_tsv
-from pipeline.kernels.null_model import NullModel, extra_design, fit_linear, fit_logistic, orthonormal_design
+from pipeline.kernels.null_model import NullModel, extra_design, fit_linear, fit_logistic, orthonormal_design, residual_sd
 from pipeline.schema import NULL_MODELS
 
 Floats = NDArray[np.float64]
@@ -60,11 +61,12 @@ def fit_null_models(cohort: Cohort, loco: xr.DataArray | None, role: str) -> Nul
     sets, in_set, set_of = _sample_sets(y)
     covariances = _covariances(cohort.traits, set_of)
     designs = {name: cohort.design(in_set[:, k].astype(bool)) for k, name in enumerate(sets)}
+    unit = "" if loco is None else str(loco.attrs.get("unit", ""))
     models: dict[str, ChromosomeModel] = {}
     rows: list[dict[str, Any]] = []
     for c, chromosome in enumerate(chromosomes):
         F = {name: values[c] for name, values in predictions.items()}
-        model, fitted = _fit_chromosome(cohort, y, F, role, sets, in_set, covariances, designs)
+        model, fitted = _fit_chromosome(cohort, y, F, role, sets, in_set, covariances, designs, unit)
         models[chromosome] = model
         for trait in cohort.traits:
             n_covariates = designs[set_of[trait.name]][0].shape[1]
@@ -137,6 +139,7 @@ def _fit_chromosome(
     in_set: NDArray[np.uint8],
     covariances: tuple[Covariance, ...],
     designs: dict[str, tuple[Floats, list[str]]],
+    unit: str,
 ) -> tuple[ChromosomeModel, dict[str, NullModel]]:
     """Fit all traits on one chromosome and lay out the columns that genotypes are projected on."""
     n = len(y)
@@ -157,6 +160,8 @@ def _fit_chromosome(
             offset = prediction if role == "offset" else np.zeros(len(here))
             try:
                 if covariance.kind == "quantitative":
+                    if unit == RESIDUAL_SD:
+                        offset = offset * residual_sd(here, bases[s])
                     model = fit_linear(here, bases[s], as_columns, offset)
                     Z, extra = bases[s], extra_design(as_columns, bases[s])
                 else:

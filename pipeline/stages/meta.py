@@ -446,9 +446,10 @@ def _test_gene(
                     statistics = _select(shared, chosen, turn, counted, mac, group.n_samples)
                     rare = np.isin(chosen, selection.in_bin)
                     columns = {name: values[union.listed[chosen]] for name, values in request.columns.items()}
-                    results += evaluate(statistics(rare, columns), names, task.tests.weights)
+                    results += evaluate(
+                        statistics(rare, columns), names, task.tests.weights, collapse_mac=task.tests.collapse_mac
+                    )
             known[key] = results
-        n_studies = int(max(frequency.n_studies[selection.in_bin], default=0))
         n_studies = sum(
             bool(np.any((fk[selection.in_bin] > 0) & (fk[selection.in_bin] < 1)))
             for fk in frequency.study_frequency.values()

@@ -21,7 +21,7 @@ from pipeline.config import Predictor, per_trait
 from pipeline.errors import ConfigError, InputError, MatchError
 from pipeline.io.cohort import Cohort
 from pipeline.io.loco import match_loco_samples, read_loco, read_prediction_list, write_loco, write_prediction_list
-from pipeline.io.null_models import write_array
+from pipeline.io.null_models import RESIDUAL_SD, write_array
 from pipeline.io.plink import BedFile, Fileset, open_fileset, read_packed_rows
 from pipeline.io.summary_statistics import SummaryStatistics, read_summary_statistics
 from pipeline.io.weights import VariantWeights, write_weights
@@ -131,7 +131,9 @@ def read_predictions(options: Predictor, folder: Path, names: list[str], cohort:
         for name, r in record.items()
         if r["samples_without_prediction"]
     )
-    return Prediction(_label(values, chromosomes, cohort.labels, list(files)), record, messages)
+    loco = _label(values, chromosomes, cohort.labels, list(files))
+    loco.attrs["unit"] = RESIDUAL_SD
+    return Prediction(loco, record, messages)
 
 
 def _label(values: Floats, chromosomes: Sequence[str], samples: NDArray[Any], traits: Sequence[str]) -> xr.DataArray:

@@ -221,6 +221,7 @@ def test_read_masks__selects_by_category(write):
         ),
         ("M1\n", r"line 1: mask 'M1' has no category"),
         ("M1 LoF\nM1 missense\n", r"line 2: mask 'M1' is defined twice"),
+        (",\n", r"line 1: mask '' has no category"),
         ("\n", "defines no mask"),
     ],
 )
@@ -259,6 +260,14 @@ AFREQ = "#CHROM\tID\tREF\tALT\tALT_FREQS\tOBS_CT\n"
         ("1:5:A:G 0.1 0 7\n", r"line 1: expected 2 or 3 fields \(variant, frequency, singleton\), found 4"),
         (AFREQ + "1\trs7\tA\tG\t0.1\t10\n", r"line 2: variant 'rs7' is not .*; write positions with `plink2 --freq"),
         (AFREQ + "1\t1:7:A:G\tA\tG,T\t0.1,0.2\t10\n", r"line 2, column ALT: has several ALT alleles"),
+        (
+            AFREQ.replace("ID", "ID\tPOS") + "1\trs7\t7.5\tA\tG\t0.1\t10\n",
+            r"line 2, column POS: expected a position, got '7.5'",
+        ),
+        (
+            AFREQ.replace("ID", "ID\tPOS") + "1\trs7\tNA\tA\tG\t0.1\t10\n",
+            r"line 2, column POS: expected a number, got 'NA'",
+        ),
         (AFREQ.replace("ALT_FREQS", "FREQ") + "1\t1:7:A:G\tA\tG\t0.1\t10\n", r"line 1: has no column ALT_FREQS"),
     ],
 )

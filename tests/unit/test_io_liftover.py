@@ -87,6 +87,7 @@ def test_lift__empty_input(write):
         ),
         (CHAIN.replace("500 - 400", "500 ? 400"), r"line 6: expected strands '\+' and '\+' or '-', got '\+' and '\?'"),
         (CHAIN.rsplit("10\n", 1)[0], "is cut short, or holds no chain"),
+        (CHAIN.replace("500 -", "5" * 20 + " -"), r"line 6: expected 'chain score tName"),
         ("#nothing\n", "is cut short, or holds no chain"),
     ],
 )

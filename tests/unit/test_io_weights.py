@@ -140,7 +140,10 @@ def test_read_weights__counts_what_it_drops(write):
             "SNP CHR BP ALLELE1 ALLELE0 BETA SE P_BOLT_LMM\n",
             r"has p-values \(column P_BOLT_LMM\): these are summary stat",
         ),
-        ("", "expected at least 3 fields .*found 0"),
+        ("", "is empty; expected a table"),
+        ("rs\tG 0.5\nrs \n", r"line 1: expected at least 3 fields .*, found 2"),
+        (PGS.replace("1000", "99999999999999999999"), r"line 7, column chr_position: expected a position, got '9999"),
+        (PGS.replace("1000", "0"), r"line 7, column chr_position: expected a position, got '0'"),
     ],
 )
 def test_read_weights__raises_on_malformed(write, text, message):

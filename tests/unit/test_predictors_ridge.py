@@ -59,6 +59,13 @@ def test_fit_ridge__raises_without_heritability(rng, h2):
         fit_ridge(random_blocks(rng), h2=h2)
 
 
+def test_fit_ridge__raises_on_a_matrix_that_is_no_correlation():
+    R = np.full((3, 3), -1.0)
+    np.fill_diagonal(R, 1.0)
+    with pytest.raises(PredictorError, match=r"block of 3 variants on chromosome 7 are not positive semidefinite"):
+        fit_ridge([BlockStatistics(np.ones(3), np.full(3, 1e6), R, "7")], h2=0.5)
+
+
 def test_fit_ridge__raises_without_variants():
     with pytest.raises(PredictorError, match="every LD block is empty"):
         fit_ridge([], h2=0.2)

@@ -252,5 +252,5 @@ def test_type_one_error_of_unbalanced_studies(ratio):
 @pytest.mark.parametrize("mac", [4, 10, 40, 160])
 def test_type_one_error_over_allele_counts(ratio, mac):
     rng = np.random.default_rng(100 * ratio + mac)
-    levels, below, _, total = simulate_null(rng, 5000, ratio, np.full(500, mac), 200)
+    levels, below, _, total = simulate_null(rng, 5000, ratio, np.full(500, mac), 60)
     assert np.all(below <= binom.ppf(0.995, total, levels))

@@ -1,0 +1,171 @@
+"""Burdens behind a gene's page: per study (forest), and without each variant (drivers), from the study bundles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.io.bundle import Bundle, StudyGene
+from pipeline.io.catalogue import unordered_key
+from pipeline.kernels.tails import chi2_logsf
+from pipeline.report.quantiles import LN10
+from pipeline.stages.meta import (
+    GeneRequest,
+    SharedV,
+    TraitGroup,
+    UnionFrequency,
+    UnionGene,
+    group_traits,
+    pool_frequencies,
+    sum_studies,
+    unite_gene,
+)
+
+Floats = NDArray[np.float64]
+Key = tuple[int, str, str]
+MAX_VARIANTS = 1500  # a gene with more has no information matrix made for its page
+
+
+@dataclass(frozen=True)
+class StudyBurden:
+    """One line of a forest plot: effect per minor allele, its standard error, polymorphic variants behind it."""
+
+    study: str
+    beta: float
+    se: float
+    n_variants: int
+
+
+@dataclass(frozen=True)
+class Burden:
+    """The count burden of all variants of a gene under a frequency bound, whatever their mask.
+
+    Attributes:
+        trait, bound: which.
+        pooled: over the studies.
+        log10p: of the pooled burden.
+        q, i2: Cochran's Q and the share of it beyond chance; NaN with fewer than two studies.
+        studies: those with a polymorphic variant.
+        member: (k,) places in the gene's variants.
+        without: (k,) -log10 p of the burden without each of them.
+    """
+
+    trait: str
+    bound: float
+    pooled: StudyBurden
+    log10p: float
+    q: float
+    i2: float
+    studies: tuple[StudyBurden, ...]
+    member: NDArray[np.int64]
+    without: Floats
+
+
+@dataclass(frozen=True)
+class GeneVariants:
+    """A gene on the union of the studies' variants: their labels, and the burdens asked for."""
+
+    keys: list[Key]
+    burdens: list[Burden]
+
+
+def read_gene_burdens(
+    bundles: Sequence[Bundle], genes: Sequence[tuple[str, str, Sequence[str]]], bounds: Sequence[float]
+) -> dict[str, GeneVariants]:
+    """Return variants and burdens of genes that the bundles know.
+
+    Args:
+        bundles: the studies.
+        genes: (gene, chromosome, traits) of every gene wanted.
+        bounds: upper bounds of the pooled minor allele frequency.
+    """
+    groups = group_traits(bundles) if bundles else []
+    known = [bundle.read_genes(gene for gene, _, _ in genes) for bundle in bundles]
+    out = {}
+    for gene, chromosome, traits in genes:
+        found = {k: genes_of[gene] for k, genes_of in enumerate(known) if gene in genes_of}
+        if found:
+            union = unite_gene(_request(gene, chromosome), found)
+            burdens = list(_burdens(bundles, union, chromosome, groups, traits, bounds))
+            out[gene] = GeneVariants(unordered_key(union.position, union.ref, union.alt), burdens)
+    return out
+
+
+def _request(gene: str, chromosome: str) -> GeneRequest:
+    """Return a request for all variants that the studies have of a gene."""
+    none = np.empty(0, np.int64)
+    text, flag = np.empty(0, object), np.empty(0, np.bool_)
+    return GeneRequest(gene, chromosome, 0, 0, none, text, text, np.empty((0, 0), np.bool_), {}, flag, is_region=True)
+
+
+def _burdens(
+    bundles: Sequence[Bundle],
+    union: UnionGene,
+    chromosome: str,
+    groups: Sequence[TraitGroup],
+    traits: Sequence[str],
+    bounds: Sequence[float],
+) -> Iterator[Burden]:
+    """Give the burdens of one gene."""
+    if len(union.position) > MAX_VARIANTS:
+        return
+    everything = {k: np.ones(len(union.position), np.bool_) for k in union.studies}
+    for group in groups:
+        wanted = tuple(t for t in traits if t in group.traits)
+        studies = tuple(k for k in group.studies if k in union.studies and _has_statistics(union.studies[k][0]))
+        if not wanted or not studies:
+            continue
+        sets = tuple(s for k, s in zip(group.studies, group.sample_sets, strict=True) if k in studies)
+        own = replace(group, traits=wanted, studies=studies, sample_sets=sets)
+        frequency = pool_frequencies(union, own, None)
+        for shared in sum_studies(bundles, union, own, chromosome, everything):
+            names = [bundles[k].study for k in studies]
+            for t in range(len(shared.traits)):
+                for bound in bounds:
+                    yield from _one_burden(shared, t, frequency, bound, names)
+
+
+def _has_statistics(gene: StudyGene) -> bool:
+    """Return whether the study has computed the gene."""
+    return bool(gene.covariances)
+
+
+def _one_burden(
+    shared: SharedV, t: int, frequency: UnionFrequency, bound: float, names: Sequence[str]
+) -> Iterator[Burden]:
+    """Give the burden of one trait and bound, if it has a polymorphic variant."""
+    f = frequency.frequency
+    with np.errstate(invalid="ignore"):
+        member = np.flatnonzero(frequency.is_polymorphic & (np.minimum(f, 1 - f) <= bound))
+    w = np.where(f[member] > 0.5, -1.0, 1.0)
+    V = shared.V[np.ix_(member, member)] * shared.scale[t]
+    U = shared.U[t, member]
+    score, variance = float(w @ U), float(w @ V @ w)
+    if not variance > 0:
+        return
+    studies = []
+    for k, (Uk, Vk, scale) in enumerate(shared.per_study or ((shared.U, shared.V, shared.scale),)):
+        Vk = Vk[np.ix_(member, member)] * scale[t]
+        vk = float(w @ Vk @ w)
+        if vk > 0:
+            n = int(np.count_nonzero(np.diag(Vk) > 0))
+            studies.append(StudyBurden(names[k], float(w @ Uk[t, member]) / vk, vk**-0.5, n))
+    beta = score / variance
+    q = sum((s.beta - beta) ** 2 / s.se**2 for s in studies) if len(studies) > 1 else float("nan")
+    i2 = max(0.0, 1 - (len(studies) - 1) / q) if len(studies) > 1 and q > 0 else float("nan")
+    rest = variance - 2 * w * (V @ w) + np.diag(V)
+    left = rest > 1e-12 * variance  # nothing is left without the only informative variant
+    z2 = np.divide((score - w * U) ** 2, rest, out=np.zeros_like(rest), where=left)
+    yield Burden(
+        shared.traits[t], bound, StudyBurden("all", beta, variance**-0.5, len(member)),
+        float(_log10p(np.array([score**2 / variance]))[0]), float(q), i2, tuple(studies), member,
+        np.where(left, _log10p(z2), np.nan),
+    )  # fmt: skip
+
+
+def _log10p(chi2: Floats) -> Floats:
+    """Return -log10 of the upper tail of chi2_1."""
+    return -chi2_logsf(np.ascontiguousarray(chi2)) / LN10

@@ -1,0 +1,170 @@
+"""What the report reads: the gene tests as arrays with coded labels, the other tables, the studies' records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipeline.align import chromosome_order
+from pipeline.errors import InputError
+from pipeline.io.bundle import Bundle
+from pipeline.schema import TableSchema
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.int64]
+LABELS = ("gene", "chromosome", "trait", "mask", "weights", "test", "method", "note")
+NUMBERS = ("start", "end", "max_maf", "n_studies", "n_samples", "n_variants", "mac", "beta", "se", "log10p")
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A text column: ``labels[codes]`` is its content; codes (N,)."""
+
+    labels: tuple[str, ...]
+    codes: Codes
+
+    def take(self, rows: Codes) -> Coded:
+        """Return chosen rows, with the same labels."""
+        return Coded(self.labels, self.codes[rows])
+
+
+@dataclass(frozen=True)
+class GeneTests:
+    """gene_tests.parquet by column, N rows.
+
+    Attributes:
+        label: text columns (`LABELS`) and ``row_test``, the test with its weights.
+        number: numeric columns (`NUMBERS`) as (N,) float64; log10p is NaN where there is no p-value.
+        bins: the distinct frequency bounds, increasing.
+        bin: (N,) index into ``bins``.
+    """
+
+    label: dict[str, Coded]
+    number: dict[str, Floats]
+    bins: Floats
+    bin: Codes
+
+    @property
+    def log10p(self) -> Floats:
+        """(N,) -log10 p."""
+        return self.number["log10p"]
+
+    def __len__(self) -> int:
+        return len(self.bin)
+
+
+def read_gene_tests(path: Path) -> GeneTests:
+    """Read the columns of gene_tests.parquet that the report shows.
+
+    Raises:
+        InputError: the file cannot be read or lacks a column.
+    """
+    try:
+        table = pq.read_table(path, columns=[*LABELS, *NUMBERS], read_dictionary=list(LABELS))
+        label = {name: _encode(table.column(name)) for name in LABELS}
+        number = {n: table.column(n).to_numpy().astype(np.float64) for n in NUMBERS}
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise InputError(f"{path} cannot be read: {error}; run `locomass run` or `locomass meta` again") from None
+    label["row_test"] = _join_labels(label["test"], label["weights"])
+    bins, place = np.unique(number["max_maf"], return_inverse=True)
+    return GeneTests(label, number, bins, place.astype(np.int64))
+
+
+def _encode(column: pa.ChunkedArray) -> Coded:
+    """Return a text column as codes into its distinct values; null counts as an empty text."""
+    values = column.combine_chunks() if column.num_chunks == 1 else column.unify_dictionaries().combine_chunks()
+    if isinstance(values, pa.ChunkedArray):  # an empty column stays chunked
+        return Coded((), np.empty(0, np.int64))
+    if not pa.types.is_dictionary(values.type):
+        values = pc.dictionary_encode(values)
+    labels = ["" if text is None else text for text in values.dictionary.to_pylist()]
+    codes = pc.fill_null(values.indices, len(labels)).to_numpy(zero_copy_only=False).astype(np.int64)
+    return Coded((*labels, ""), codes)
+
+
+def _join_labels(test: Coded, weights: Coded) -> Coded:
+    """Return the test with its weights, such as ``burden (flat)``."""
+    n = len(weights.labels)
+    pairs, codes = np.unique(test.codes * n + weights.codes, return_inverse=True)
+    names = []
+    for pair in pairs.tolist():
+        name, weight = test.labels[pair // n], weights.labels[pair % n]
+        names.append(f"{name} ({weight})" if weight else name)
+    return Coded(tuple(names), codes.astype(np.int64))
+
+
+def read_text_table(path: Path, schema: TableSchema) -> pa.Table | None:
+    """Read a tab-separated table of a results directory, or return None where there is none.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    if not path.exists():
+        return None
+    options = pacsv.ConvertOptions(
+        column_types={c.name: c.type for c in schema.columns},
+        include_columns=[c.name for c in schema.columns],
+        null_values=["NA", ""],
+        strings_can_be_null=False,
+    )
+    try:
+        return pacsv.read_csv(path, parse_options=pacsv.ParseOptions(delimiter="\t"), convert_options=options)
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise InputError(f"{path} cannot be read: {error}") from None
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read a JSON record; empty where there is none or it is not a JSON object."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def predictor_record(bundle: Path) -> dict[str, Any]:
+    """Return the predictor record of the run that left a bundle, where it is still beside it."""
+    return read_record(bundle.parent / "predict" / "record.json") if bundle.name == "bundle" else {}
+
+
+def open_bundles(paths: Sequence[Path]) -> list[Bundle]:
+    """Open the study bundles."""
+    return [Bundle(path) for path in paths]
+
+
+def genes_in_order(tests: GeneTests) -> Codes:
+    """Return the code of every gene, by chromosome and position."""
+    gene = tests.label["gene"]
+    found, first = np.unique(gene.codes, return_index=True)
+    chromosome = tests.label["chromosome"].take(first)
+    rank = {code: chromosome_order(chromosome.labels[code]) for code in set(chromosome.codes.tolist())}
+    start = tests.number["start"][first]
+    order = sorted(range(len(found)), key=lambda i: (rank[int(chromosome.codes[i])], start[i], gene.labels[found[i]]))
+    return found[np.array(order, np.int64)]
+
+
+def iterate_variants(path: Path, columns: Sequence[str], traits: Sequence[str]) -> Iterator[pa.Table]:
+    """Give the rows of single_variants.parquet for some traits, a stretch at a time.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    if not path.exists():
+        return
+    try:
+        with pq.ParquetFile(path, read_dictionary=["trait", "chromosome"]) as file:
+            for batch in file.iter_batches(1 << 18, columns=list(columns)):
+                table = pa.Table.from_batches([batch])
+                yield table.filter(pc.is_in(pc.cast(table["trait"], pa.string()), pa.array(traits, pa.string())))
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path} cannot be read: {error}") from None

@@ -1,0 +1,29 @@
+"""What all tests share: how hypothesis behaves, and where the shared data folder is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "locomass",
+    deadline=None,  # the first example of a kernel compiles it
+    derandomize=True,
+    database=None,
+    max_examples=40,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("locomass")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of golden cohorts and real data; tests that need it skip where it is absent."""
+    default = Path(__file__).resolve().parents[2] / "shared"
+    folder = Path(os.environ.get("LOCOMASS_SHARED", default))
+    if not folder.is_dir():
+        pytest.skip(f"no shared data folder at {folder}; set LOCOMASS_SHARED")
+    return folder

@@ -1,0 +1,69 @@
+"""Studies of the golden cohorts, run once per test session and configuration."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from pipeline.run import Resources, run_meta_analysis, run_study
+
+DATA = Path(__file__).parent / "data"
+SHARED = Path(os.environ.get("LOCOMASS_SHARED", Path(__file__).parents[3] / "shared"))
+
+
+def shared(name: str) -> Path:
+    """Return a folder of the shared data, or skip the test where it is absent."""
+    folder = SHARED / "data" / name
+    if not folder.exists():
+        pytest.skip(f"{folder} is not on this machine")
+    return folder
+
+
+def read_results(folder: Path) -> pd.DataFrame:
+    """Return gene_tests.parquet."""
+    return pd.read_parquet(folder / "gene_tests.parquet")
+
+
+@pytest.fixture(scope="session")
+def run_golden(tmp_path_factory) -> Callable[..., Path]:
+    """Return a function that runs a golden cohort with changed keys, each configuration once."""
+    done: dict[str, Path] = {}
+
+    def run(cohort: str, **changes) -> Path:
+        config = yaml.safe_load((DATA / f"{cohort}.yaml").read_text())
+        config |= changes
+        key = repr((cohort, sorted(changes.items(), key=str)))
+        if key not in done:
+            folder = tmp_path_factory.mktemp(cohort)
+            for path in DATA.glob("*.*"):
+                (folder / path.name).symlink_to(path)
+            (folder / "config.yaml").write_text(yaml.safe_dump(config))
+            done[key] = run_study(folder / "config.yaml", folder / "out", Resources(), "meta")
+        return done[key]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def run_golden_meta(tmp_path_factory) -> Callable[..., Path]:
+    """Return a function that combines bundles of the golden cohorts with changed keys."""
+
+    def run(bundles: list[Path], **changes) -> Path:
+        config = yaml.safe_load((DATA / "consortium.yaml").read_text()) | changes
+        folder = tmp_path_factory.mktemp("consortium")
+        for name in ("sets.txt", "annotations.txt", "masks.txt"):
+            shutil.copy(DATA / name, folder / name)
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+        return run_meta_analysis(folder / "config.yaml", bundles, folder / "out", Resources(), "meta")
+
+    return run
+
+
+def relative(ours: pd.Series, theirs: pd.Series) -> np.ndarray:
+    """Return |ours / theirs - 1|."""
+    return np.abs(ours.to_numpy() / theirs.to_numpy() - 1)

@@ -1,0 +1,150 @@
+"""Pathways: genes collapsed into burdens, the search over them, Fisher's product."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import chi2, combine_pvalues
+
+from pipeline.errors import InputError
+from pipeline.gene_tests.base import ScoreStatistics
+from pipeline.gene_tests.groupings import Search
+from pipeline.gene_tests.pathway import (
+    collapse_carriers,
+    collapse_genes,
+    compute_fisher_product,
+    compute_pathway_step_up,
+)
+from pipeline.gene_tests.permutation import CarrierGenotypes, IndividualTrait, search_individuals
+from pipeline.gene_tests.resampling import Resampling
+from pipeline.gene_tests.step_up import StepUpParameters
+from tests import reference_grouping as reference
+
+N = 1500
+SIZES = (4, 1, 6)
+
+
+def make_gene(G, y):
+    e = y - y.mean()
+    Gc = G - G.mean(axis=0)
+    sigma2 = e @ e / (N - 1)
+    m = G.shape[1]
+    return ScoreStatistics(
+        (e @ G)[None] / sigma2,
+        Gc.T @ Gc,
+        np.array([1 / sigma2]),
+        G.mean(axis=0) / 2,
+        G.sum(axis=0),
+        np.array([float(N)]),
+        np.ones(m, dtype=bool),
+    )
+
+
+def sparse(G):
+    columns = [np.flatnonzero(column) for column in G.T]
+    return CarrierGenotypes(
+        np.concatenate([[0], np.cumsum([len(c) for c in columns])]).astype(np.int64),
+        np.concatenate(columns),
+        np.concatenate([G[c, j] for j, c in enumerate(columns)]),
+        N,
+    )
+
+
+@pytest.fixture(scope="module")
+def pathway():
+    rng = np.random.default_rng(3)
+    genotypes = [rng.binomial(2, rng.uniform(0.005, 0.03, m), size=(N, m)) * 1.0 for m in SIZES]
+    y = rng.normal(size=N) + 0.5 * genotypes[0].sum(axis=1)
+    return genotypes, y
+
+
+@pytest.mark.parametrize("weighting", ["constant", "inverse-sd"])
+@pytest.mark.parametrize("signs", ["fixed", "data"])
+def test_pathway_step_up_equals_the_definition(pathway, weighting, signs):
+    genotypes, y = pathway
+    burdens = np.column_stack([G @ reference.weights(G, weighting) for G in genotypes])
+    # the genes' cross-covariances are part of V when given
+    centred = [G - G.mean(axis=0) for G in genotypes]
+    between = {(g, h): centred[g].T @ centred[h] for g in range(3) for h in range(g + 1, 3)}
+    genes = [make_gene(G, y) for G in genotypes]
+    result = compute_pathway_step_up(genes, StepUpParameters(weights=weighting, signs=signs), between)
+    z2, members = reference.search(burdens, y - y.mean(), None, "constant", signs, "model")
+    assert result.statistic[0] == pytest.approx(z2, rel=1e-10)
+    assert result.detail["chosen"][0].tolist() == members.tolist()
+
+
+def test_pathway_from_shared_statistics_agrees_with_individual_data(pathway):
+    genotypes, _ = pathway
+    y = np.random.default_rng(7).normal(size=N)
+    resampling = Resampling(max_permutations=4000, exceedances=4000)
+    shared = compute_pathway_step_up([make_gene(G, y) for G in genotypes], StepUpParameters(resampling=resampling))
+    collapsed = collapse_carriers([sparse(G) for G in genotypes])
+    individual = search_individuals(collapsed, IndividualTrait(y), [Search("p")], resampling)["p"]
+    p, q = np.exp(shared.log_p[0]), np.exp(individual.log_p[0])
+    assert abs(p - q) < 4 * np.sqrt(2 * p * (1 - p) / 4000) + 0.015
+
+
+@pytest.mark.parametrize("inverse_sd", [False, True])
+def test_collapsed_carriers_are_burdens(pathway, inverse_sd):
+    genotypes, _ = pathway
+    collapsed = collapse_carriers([sparse(G) for G in genotypes], inverse_sd)
+    kind = "inverse-sd" if inverse_sd else "constant"
+    dense = np.zeros((N, 3))
+    dense[collapsed.sample, collapsed.variant()] = collapsed.dosage
+    assert np.allclose(dense, np.column_stack([G @ reference.weights(G, kind) for G in genotypes]), rtol=1e-12)
+
+
+def test_a_gene_without_variants_is_a_unit_without_variance(pathway):
+    genotypes, y = pathway
+    genes = [make_gene(G, y) for G in (genotypes[0], np.empty((N, 0)))]
+    units = collapse_genes(genes)
+    assert units.V[1, 1] == 0
+    assert not compute_pathway_step_up(genes).detail["chosen"][0, 1]
+
+
+def test_pathway__raises_on_bad_requests(pathway):
+    genotypes, y = pathway
+    genes = [make_gene(G, y) for G in genotypes]
+    with pytest.raises(InputError, match="one or more genes"):
+        collapse_genes([])
+    with pytest.raises(InputError, match="same scale"):
+        collapse_genes([genes[0], make_gene(genotypes[1], 2 * y)])
+    with pytest.raises(InputError, match="block between genes 0 and 1"):
+        collapse_genes(genes, between={(0, 1): np.zeros((2, 2))})
+    with pytest.raises(InputError, match="both"):
+        compute_pathway_step_up(genes, StepUpParameters(weights="both"))
+    with pytest.raises(InputError, match="one or more genes"):
+        collapse_carriers([])
+
+
+def test_fisher_product_equals_scipy_and_the_chi_square():
+    p = np.random.default_rng(1).random((3, 7))
+    result = compute_fisher_product(np.log(p))
+    for t in range(3):
+        assert np.exp(result.log_p[t]) == pytest.approx(combine_pvalues(p[t], "fisher").pvalue, rel=1e-10)
+    assert result.statistic == pytest.approx(-2 * np.log(p).sum(axis=1), rel=1e-12)
+
+
+def test_fisher_product_far_beyond_underflow():
+    one = compute_fisher_product(np.array([[-5000.0]]))
+    assert one.log_p[0] == pytest.approx(-5000.0, rel=1e-12)
+    two = compute_fisher_product(np.array([[-3000.0, -2000.0]]))
+    assert two.log_p[0] == pytest.approx(-5000 + math.log1p(5000), rel=1e-12)
+    near = compute_fisher_product(np.array([[-300.0, -200.0, -100.0]]))
+    assert near.log_p[0] == pytest.approx(chi2.logsf(1200.0, 6), rel=1e-9)
+
+
+def test_fisher_product_leaves_out_genes_without_p():
+    result = compute_fisher_product(np.log(np.array([[0.02, np.nan, 0.3], [np.nan, np.nan, np.nan]])))
+    assert np.exp(result.log_p[0]) == pytest.approx(combine_pvalues([0.02, 0.3], "fisher").pvalue, rel=1e-10)
+    assert np.isnan(result.log_p[1])
+    assert result.detail["genes"].tolist() == [2, 0]
+    assert compute_fisher_product(np.full((2, 3), np.nan)).note == "no gene has a p-value"
+    assert compute_fisher_product(np.zeros((1, 4))).log_p[0] == 0.0
+
+
+def test_fisher_product__raises_on_p_above_one():
+    with pytest.raises(InputError, match="at or below 0"):
+        compute_fisher_product(np.array([[0.1]]))

@@ -1,0 +1,297 @@
+import time
+
+import numpy as np
+import pytest
+from numba.typed import List as TypedList
+
+from predictors.base import BlockStatistics, PredictorError, tune_on_summary
+from predictors.ldpred2 import (
+    ChainSettings,
+    fit_ldpred2_auto,
+    fit_ldpred2_grid,
+    run_chain,
+    select_chains,
+    sweep_blocks,
+)
+from predictors.ridge import fit_ridge
+from tests.reference_predictors import gibbs_sweep_by_definition, posterior_of_one_variant, r2, score, simulate_study
+
+
+def small_blocks(seed=1, sizes=(6, 1, 9)):
+    rng = np.random.default_rng(seed)
+    blocks = []
+    for k, m in enumerate(sizes):
+        X = rng.standard_normal((40, m)) + rng.standard_normal((40, 1))
+        X = (X - X.mean(0)) / X.std(0)
+        R = (X.T @ X / 40).astype(np.float32)
+        np.fill_diagonal(R, 1)
+        # marginal effects that fit R: true ones seen through LD, plus sampling noise with covariance R/n
+        beta_hat = R @ (0.15 * rng.standard_normal(m)) + X.T @ rng.standard_normal(40) / np.sqrt(40 * 500)
+        blocks.append(BlockStatistics(beta_hat, rng.uniform(400, 600, m), R, str(k + 1)))
+    return blocks
+
+
+def contradictory_blocks():
+    """Two variants that are one by LD and have opposite effects."""
+    R = np.array([[1, 0.9999], [0.9999, 1]], dtype=np.float32)
+    return [BlockStatistics(np.array([0.1, -0.1]), np.full(2, 1e7), R, "1")]
+
+
+def dense(blocks):
+    M = sum(b.beta_hat.size for b in blocks)
+    R = np.zeros((M, M))
+    start = 0
+    for b in blocks:
+        m = b.beta_hat.size
+        R[start : start + m, start : start + m] = b.R
+        start += m
+    return R, np.concatenate([b.beta_hat for b in blocks]), np.concatenate([b.n for b in blocks])
+
+
+@pytest.mark.parametrize("allow_jump_sign", [True, False])
+@pytest.mark.parametrize(("p", "shrink"), [(0.05, 0.95), (0.5, 0.4), (1.0, 1.0)])
+def test_sweep_blocks__equals_the_definition(p, shrink, allow_jump_sign):
+    blocks = small_blocks()
+    R, beta_hat, n = dense(blocks)
+    M = beta_hat.size
+    fast, slow = np.random.default_rng(9), np.random.default_rng(9)
+    Rs = TypedList([b.R for b in blocks])
+    b, dot, total, quadratic = np.zeros(M), np.zeros(M), np.zeros(M), 0.0
+    b_slow, total_slow = np.zeros(M), np.zeros(M)
+    for _ in range(30):
+        count, quadratic = sweep_blocks(
+            fast, Rs, beta_hat, n, b, dot, total, quadratic, 0.3, p, shrink, allow_jump_sign, True
+        )
+        b_slow, count_slow = gibbs_sweep_by_definition(
+            slow, R, beta_hat, n, b_slow, 0.3, p, shrink, allow_jump_sign, total_slow
+        )
+        assert count == count_slow
+        # the same random numbers and float32 R: only the order of summation differs
+        np.testing.assert_allclose(b, b_slow, atol=1e-12)
+    np.testing.assert_allclose(total, total_slow, atol=1e-11)
+    np.testing.assert_allclose(dot, R @ b, atol=1e-12)
+    R_s = shrink * R + (1 - shrink) * np.eye(M)
+    assert quadratic == pytest.approx(b @ R_s @ b, abs=1e-12)
+
+
+@pytest.mark.parametrize("beta_hat", [0.001, 0.02, 0.05, -0.1])
+def test_posterior_mean__equals_the_integral(beta_hat):
+    """Without LD, c3 pi is the posterior mean under the spike-and-slab prior."""
+    n, h2, p, M = 2_000.0, 0.4, 0.05, 30
+    Rs = TypedList([np.eye(M, dtype=np.float32)])
+    total = np.zeros(M)
+    effects = np.full(M, beta_hat)
+    sweep_blocks(
+        np.random.default_rng(1),
+        Rs,
+        effects,
+        np.full(M, n),
+        np.zeros(M),
+        np.zeros(M),
+        total,
+        0.0,
+        h2,
+        p,
+        1.0,
+        True,
+        True,
+    )
+    np.testing.assert_allclose(total, posterior_of_one_variant(beta_hat, n, h2, p, M), rtol=1e-9, atol=1e-15)
+
+
+def test_chain_with_every_variant_causal__is_ridge():
+    blocks = small_blocks()
+    fit = fit_ldpred2_grid(
+        blocks, h2=0.3, tune=lambda w: 1.0, p_values=(1.0,), h2_factors=(1.0,), burn_in=200, n_keep=40_000
+    )
+    ridge = fit_ridge(blocks, h2=0.3)
+    # Monte Carlo error of 40,000 correlated draws of sd about 0.02
+    for a, b in zip(fit.weights, ridge.weights, strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-3)
+
+
+def test_run_chain__stops_when_it_diverges():
+    settings = ChainSettings(0.5, 1.0, 1.0, 50, 50, False, True)
+    chain = run_chain(settings, np.random.SeedSequence(1), contradictory_blocks())
+    assert np.isnan(chain.weights).all()
+    assert np.isnan(chain.range)
+    assert np.isnan(chain.h2_path[-1])
+
+
+def test_fit_ldpred2_auto__walks_down_the_ladder_to_ridge():
+    bad = contradictory_blocks()
+    options = {"h2": 0.5, "n_chains": 4, "burn_in": 20, "n_keep": 20, "p_range": (0.9, 1.0)}
+    fit = fit_ldpred2_auto(bad, shrinks=(1.0, 0.999), **options)
+    assert fit.record["method"] == "ridge"
+    assert fit.record["fallbacks"] == [
+        "shrink 1: only 0 of 4 chains kept",
+        "shrink 0.999: only 0 of 4 chains kept",
+        "ridge weights instead of LDpred2-auto: check the summary statistics against the LD reference",
+    ]
+    assert fit.record["n_kept"] == 0
+    assert len(fit.record["chains"]) == 4
+    np.testing.assert_array_equal(fit.weights, fit_ridge(bad, h2=0.5, shrink=0.999).weights)
+    saved = fit_ldpred2_auto(bad, shrinks=(1.0, 0.2), **options)
+    assert saved.record["method"] == "ldpred2-auto"
+    assert saved.record["shrink"] == 0.2
+    assert saved.record["fallbacks"] == ["shrink 1: only 0 of 4 chains kept"]
+
+
+def test_fit_ldpred2_auto__records_every_chain():
+    fit = fit_ldpred2_auto(small_blocks(), h2=0.3, n_chains=5, burn_in=20, n_keep=10)
+    chains = fit.record["chains"]
+    assert [round(c["p_init"], 6) for c in chains] == [round(p, 6) for p in np.geomspace(1e-4, 0.2, 5)]
+    kept = [c for c in chains if c["kept"]]
+    assert fit.record["n_kept"] == len(kept) >= 1
+    assert all(c["h2_path"].shape == c["p_path"].shape == (30,) for c in chains)
+    assert fit.record["h2"] == pytest.approx(np.mean([c["h2_path"][20:].mean() for c in kept]))
+    assert fit.record["p"] == pytest.approx(np.mean([c["p_path"][20:].mean() for c in kept]))
+    assert all((c["h2_path"] >= 1e-3).all() and (c["p_path"] >= 1e-5).all() for c in chains)
+
+
+def test_fit_ldpred2_auto__seed_and_map_decide_nothing_but_draws():
+    blocks = small_blocks()
+    options = {"h2": 0.3, "n_chains": 3, "burn_in": 20, "n_keep": 10}
+
+    def backwards(function, *iterables):
+        calls = list(zip(*iterables, strict=True))
+        return [function(*args) for args in calls[::-1]][::-1]
+
+    first = np.concatenate(fit_ldpred2_auto(blocks, **options).weights)
+    np.testing.assert_array_equal(first, np.concatenate(fit_ldpred2_auto(blocks, **options).weights))
+    moved = fit_ldpred2_auto(blocks, map_function=backwards, **options)
+    np.testing.assert_array_equal(first, np.concatenate(moved.weights))
+    assert np.abs(first - np.concatenate(fit_ldpred2_auto(blocks, seed=2, **options).weights)).max() > 0
+
+
+def test_select_chains__published_rule():
+    ranges = np.array([1.0, 0.99, 0.9, 0.2, np.nan])
+    assert select_chains(ranges).tolist() == [True, True, False, False, False]
+    assert not select_chains(np.full(3, np.nan)).any()
+
+
+def test_fit_ldpred2_grid__returns_what_tuning_prefers():
+    blocks = small_blocks()
+    wanted = 0.1
+    seen = []
+
+    def tune(weights):
+        seen.append(np.concatenate(weights))
+        return float(len(seen) == 2)
+
+    fit = fit_ldpred2_grid(blocks, h2=0.3, tune=tune, p_values=(0.01, wanted), h2_factors=(1.0,), seed=3)
+    assert fit.record["p"] == wanted
+    np.testing.assert_array_equal(np.concatenate(fit.weights), seen[1])
+    assert [point["score"] for point in fit.record["grid"]] == [0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    "fit", [fit_ldpred2_auto, lambda blocks, **o: fit_ldpred2_grid(blocks, tune=lambda w: 1.0, **o)]
+)
+@pytest.mark.parametrize(
+    ("blocks", "options", "message"),
+    [
+        (small_blocks(), {"h2": -0.1}, "positive heritability, got -0.1"),
+        ([], {"h2": 0.1}, "every LD block is empty"),
+        (small_blocks(), {"h2": 0.1, "n_keep": 0}, r"n_keep >= 1, got \d+ and 0"),
+    ],
+)
+def test_fit_ldpred2__raises_on_settings(fit, blocks, options, message):
+    with pytest.raises(PredictorError, match=message):
+        fit(blocks, **options)
+
+
+def test_fit_ldpred2__raises_on_own_settings():
+    with pytest.raises(PredictorError, match="at least one chain"):
+        fit_ldpred2_auto(small_blocks(), h2=0.1, n_chains=0)
+    with pytest.raises(PredictorError, match="the grid needs 0 < p <= 1"):
+        fit_ldpred2_grid(small_blocks(), h2=0.1, tune=lambda w: 1.0, p_values=(0.0,))
+    with pytest.raises(PredictorError, match="none of 1 grid points has a finite score"):
+        fit_ldpred2_grid(small_blocks(), h2=0.1, tune=lambda w: np.nan, p_values=(0.1,), h2_factors=(1.0,))
+
+
+def compare_with_best_grid_point(seed, p, *, n_blocks, m, n_chains, n_gwas=10_000, n_test=4_000):
+    """R2 of auto over R2 of the best grid point, tuned in the test data themselves, and what auto estimates."""
+    study = simulate_study(seed, n_blocks=n_blocks, m=m, p=p, h2=0.4, n_gwas=n_gwas, n_reference=4_000, n_test=n_test)
+    Z, y = study["Z"]["test"], study["y"]["test"]
+    auto = fit_ldpred2_auto(study["blocks"], h2=0.3, n_chains=n_chains)
+    grid = fit_ldpred2_grid(study["blocks"], h2=0.4, tune=lambda w: r2(score(Z, w), y))
+    prediction = score(Z, auto.weights)
+    slope = float(np.cov(prediction, y)[0, 1] / prediction.var(ddof=1))
+    causal = float((study["effect"] != 0).mean())
+    return {
+        "ratio": r2(prediction, y) / r2(score(Z, grid.weights), y),
+        "h2": auto.record["h2"],
+        "p": auto.record["p"] / causal,
+        "slope": slope,
+        "promise": auto.r2_promised - r2(prediction, y),
+    }
+
+
+def test_fit_ldpred2_auto__finds_what_was_simulated():
+    found = compare_with_best_grid_point(1, 0.05, n_blocks=20, m=50, n_chains=6, n_gwas=6_000)
+    assert found["ratio"] > 0.97
+    assert found["h2"] == pytest.approx(0.4, abs=0.05)
+    assert 0.5 < found["p"] < 2
+    assert 0.93 < found["slope"] < 1.07
+    # 4,000 people: R2 has a standard error of 0.012
+    assert abs(found["promise"]) < 0.03
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("p", [0.01, 0.1])
+def test_fit_ldpred2_auto__acceptance(p):
+    """R2 at least 0.98 of the best tuned grid point; h2 within 0.05, p within a factor 2; slope and promise kept."""
+    found = compare_with_best_grid_point(7, p, n_blocks=20, m=100, n_chains=30, n_test=20_000)
+    print(p, found)
+    assert found["ratio"] >= 0.98
+    assert found["h2"] == pytest.approx(0.4, abs=0.05)
+    assert 0.5 < found["p"] < 2
+    assert 0.93 < found["slope"] < 1.07
+    assert abs(found["promise"]) < 0.02
+
+
+def test_tune_on_summary__ranks_like_the_individuals():
+    study = simulate_study(5, n_blocks=6, m=30, p=0.1, n_gwas=2_000, n_reference=2_000, n_test=2_000)
+    Z, y = study["Z"]["test"], study["y"]["test"]
+    beta_test = np.split(Z.T @ y / len(y), 6)
+    tune = tune_on_summary(study["blocks"], beta_test)
+    fits = [fit_ridge(study["blocks"], h2=h2).weights for h2 in (0.001, 0.4)]
+    for weights in fits:
+        # reference and test cohort differ in LD by sampling: 1/sqrt(2,000) per correlation
+        assert tune(weights) == pytest.approx(np.sqrt(r2(score(Z, weights), y)), abs=0.02)
+    assert tune([0 * w for w in fits[0]]) == 0.0
+    with pytest.raises(PredictorError, match="tuning effects come in blocks"):
+        tune_on_summary(study["blocks"], beta_test[:2])
+
+
+def time_sweep(n_blocks, m, p):
+    """Seconds per sweep of 1.05 million variants on one core, scaled from fewer."""
+    rng = np.random.default_rng(1)
+    lag = np.abs(np.subtract.outer(np.arange(m), np.arange(m)))
+    R = np.where(lag == 0, 1.0, 0.3 * np.exp(-lag / 20)).astype(np.float32)
+    M = n_blocks * m
+    n = np.full(M, 300_000.0)
+    effect = np.where(rng.random(M) < p, rng.standard_normal(M) * np.sqrt(0.1 / (M * p)), 0.0)
+    beta_hat = (effect.reshape(n_blocks, m) @ R).ravel() + rng.standard_normal(M) / np.sqrt(n)
+    # a copy per block: R must come from memory, not from the cache
+    Rs = TypedList([R.copy() for _ in range(n_blocks)])
+    b, dot, total, quadratic, seconds = np.zeros(M), np.zeros(M), np.zeros(M), 0.0, []
+    for _ in range(12):
+        began = time.perf_counter()
+        _, quadratic = sweep_blocks(rng, Rs, beta_hat, n, b, dot, total, quadratic, 0.1, p, 0.95, False, True)
+        seconds.append(time.perf_counter() - began)
+    return float(np.median(seconds[2:])) * 1_050_000 / M
+
+
+def test_sweep_blocks__is_fast_enough():
+    # ten times the bound measured on an idle core: catches a sweep that lost its compiled loop, not a busy machine
+    assert time_sweep(30, 700, 0.01) < 2.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("p", [0.001, 0.01, 0.1])
+def test_sweep_blocks__acceptance(p):
+    seconds = time_sweep(300, 700, p)
+    print(f"p {p}: {seconds:.3f} s per sweep of 1.05 million variants")
+    assert seconds < 0.2
