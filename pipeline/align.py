@@ -17,7 +17,9 @@ from pipeline.errors import MatchError
 Labels = NDArray[np.object_]
 
 
-def match_samples(fid: Labels, iid: Labels, other_fid: Labels | None, other_iid: Labels, what: str) -> NDArray[np.int64]:
+def match_samples(
+    fid: Labels, iid: Labels, other_fid: Labels | None, other_iid: Labels, what: str
+) -> NDArray[np.int64]:
     """Return, for each sample of the fileset, its row in another table, or -1.
 
     Args:
@@ -45,9 +47,7 @@ def match_samples(fid: Labels, iid: Labels, other_fid: Labels | None, other_iid:
         other = f"{other_fid[0]} {other_iid[0]}" if other_fid is not None else str(other_iid[0])
         same_iid = len(set(iid) & set(other_iid))
         hint = f"; {same_iid} IIDs agree, so the FID columns differ: drop FID from {what}" if same_iid else ""
-        raise MatchError(
-            f"no sample of {what} is in the .fam (the .fam has '{shown}', {what} has '{other}'){hint}"
-        )
+        raise MatchError(f"no sample of {what} is in the .fam (the .fam has '{shown}', {what} has '{other}'){hint}")
     return rows
 
 
@@ -84,15 +84,7 @@ def match_variants(
         [near["chromosome"].astype(str).to_numpy(object), near["position"].to_numpy(), *sort_alleles(a1, a2)]
     )
     if have.has_duplicates:
-        twice = have[have.duplicated()].unique()
-        hit = twice[twice.isin(wanted)]
-        if len(hit):
-            key = hit[0]
-            lines = near.index[have == key][:2] + 1
-            raise MatchError(
-                f"variant {key[0]}:{key[1]} {key[2]}/{key[3]} stands twice in the .bim (variants {lines[0]} and {lines[1]}); "
-                f"remove one (plink2 --rm-dup)"
-            )
+        refuse_duplicates(near[have.isin(wanted)], bim.attrs.get("path", "the .bim"))
         near, a1 = near[~have.duplicated()], a1[~have.duplicated()]
         have = have[~have.duplicated()]
     at = have.get_indexer(wanted)
@@ -104,6 +96,28 @@ def match_variants(
     a1_is_alt = np.zeros(len(position), np.bool_)
     a1_is_alt[found] = a1[at[found]] == alt[found]
     return VariantMatch(row, a1_is_alt)
+
+
+def refuse_duplicates(table: pd.DataFrame, path: object) -> None:
+    """Raise when two variants have the same chromosome, position and alleles, in either order.
+
+    Args:
+        table: variants of one .bim (chromosome, position, a1, a2), indexed by their row in it.
+        path: the .bim, for the error.
+
+    Raises:
+        MatchError: names the variant and both lines.
+    """
+    low, high = sort_alleles(table["a1"].to_numpy(object), table["a2"].to_numpy(object))
+    keys = pd.MultiIndex.from_arrays([table["chromosome"].astype(str), table["position"], low, high])
+    if not keys.has_duplicates:
+        return
+    key = keys[keys.duplicated()][0]
+    lines = table.index[keys == key][:2] + 1
+    raise MatchError(
+        f"{path}: variant {key[0]}:{key[1]} {key[2]}/{key[3]} stands on lines {lines[0]} and {lines[1]}; keep one "
+        f"(plink2 --rm-dup)"
+    )
 
 
 def sort_alleles(first: Labels, second: Labels) -> tuple[Labels, Labels]:
@@ -124,10 +138,12 @@ def _explain_no_match(
     shown = f"{chromosome[0]}:{position[0]}:{ref[0]}:{alt[0]}"
     first = bim.iloc[0]
     example = f"{first.chromosome}:{first.position}:{first.a2}:{first.a1}"
-    message = f"none of the {len(position):,} variants of {what} (such as {shown}) is in the .bim (such as {example})"
+    path = bim.attrs.get("path", "the .bim")
+    message = f"none of the {len(position):,} variants of {what} (such as {shown}) is in {path} (such as {example})"
     shared = set(map(str, bim["chromosome"].unique())) & set(chromosome)
     if not shared:
-        return f"{message}: no chromosome is shared; the .bim has {_some(bim['chromosome'].unique())}, {what} has {_some(set(chromosome))}"
+        have, wanted = _some(bim["chromosome"].unique()), _some(set(chromosome))
+        return f"{message}: no chromosome is shared; the .bim has {have}, {what} has {wanted}"
     same_place = int(np.isin(position, bim["position"].to_numpy()).sum())
     if same_place > 0.2 * len(position):
         return f"{message}: {same_place:,} positions agree but alleles do not; are alleles on the other strand?"

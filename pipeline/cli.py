@@ -7,13 +7,17 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipeline import __version__
 from pipeline.errors import LocomassError
 
+if TYPE_CHECKING:
+    from pipeline.run import Outcome
+
+SOME_GENES_FAILED = 3
 CONFIG = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -157,11 +161,14 @@ def _run_upto(stage: str, config: Path, out: Path | None, workers: int, threads:
         _finish(where, quiet)
 
 
-def _finish(where: Path, quiet: bool) -> None:
-    """Say where the results are."""
+def _finish(outcome: Outcome, quiet: bool) -> None:
+    """Say where the results are; genes that failed make the exit code 3."""
     if not quiet:
-        report = where / "report.html"
-        click.echo(f"results: {where}" + (f"; open {report}" if report.exists() else ""))
+        report = outcome.path / "report.html"
+        click.echo(f"results: {outcome.path}" + (f"; open {report}" if report.exists() else ""))
+    if outcome.failed:
+        click.echo(f"{outcome.failed} genes failed; the note of their rows says why", err=True)
+        sys.exit(SOME_GENES_FAILED)
 
 
 @contextmanager

@@ -85,7 +85,7 @@ def open_executor(workers: int = 0, threads: int | None = None) -> Iterator[Exec
     import dask
     from distributed import Client, LocalCluster
 
-    limits = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     try:
         with dask.config.set({"distributed.nanny.pre-spawn-environ": limits}):
             cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0", silence_logs=40)

@@ -25,18 +25,22 @@ class _Struct(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Base of every section: unknown keys are errors."""
 
 
-class Phenotypes(_Struct):
+class Phenotypes(_Struct, frozen=True):
     """The phenotype table and the traits to analyse."""
 
-    file: Annotated[str, Meta(description="table with a header `FID IID trait ...` (or `IID trait ...`); NA is missing")]
-    quantitative: Annotated[Names, Meta(description="columns of quantitative traits; patterns such as `ENSG*` expand")] = []
+    file: Annotated[
+        str, Meta(description="table with a header `FID IID trait ...` (or `IID trait ...`); NA is missing")
+    ]
+    quantitative: Annotated[
+        Names, Meta(description="columns of quantitative traits; patterns such as `ENSG*` expand")
+    ] = []
     binary: Annotated[Names, Meta(description="columns of binary traits, 0 = control, 1 = case")] = []
     binary_coding: Annotated[
         Literal["01", "12"], Meta(description="`12` when controls are 1 and cases 2, as PLINK writes them")
     ] = "01"
 
 
-class Covariates(_Struct):
+class Covariates(_Struct, frozen=True):
     """The covariate table; an intercept is always added."""
 
     file: Annotated[str, Meta(description="table with a header `FID IID ...` (or `IID ...`)")]
@@ -44,14 +48,12 @@ class Covariates(_Struct):
     categorical: Annotated[Names, Meta(description="covariates that become indicator columns; patterns expand")] = []
 
 
-class Predictor(_Struct):
+class Predictor(_Struct, frozen=True):
     """Where the LOCO prediction of each trait comes from, and how the null model uses it."""
 
     method: Annotated[
         Literal["none", "ridge", "loco"],
-        Meta(
-            description="none; ridge: weights from GWAS summary statistics; loco: read REGENIE .loco files"
-        ),
+        Meta(description="none; ridge: weights from GWAS summary statistics; loco: read REGENIE .loco files"),
     ] = "none"
     summary_statistics: Annotated[
         dict[str, str] | str, Meta(description="GWAS summary statistics per trait, or one file for all traits")
@@ -64,17 +66,18 @@ class Predictor(_Struct):
         dict[str, str], Meta(description="column map for other summary-statistic layouts, e.g. `beta: EFFECT`")
     ] = {}
     heritability: Annotated[
-        float | dict[str, float] | None, Meta(description="SNP heritability (per trait); LD score regression when absent")
+        float | dict[str, float] | None,
+        Meta(description="SNP heritability (per trait); LD score regression when absent"),
     ] = None
     genotypes: Annotated[str | None, Meta(description="common-variant fileset of the cohort, to be scored")] = None
     ld_reference: Annotated[str | None, Meta(description="fileset that gives LD; `genotypes` when absent")] = None
     max_block_variants: Annotated[int, Meta(ge=50, le=10_000, description="largest LD block")] = 1000
-    loco: Annotated[
-        dict[str, str] | str, Meta(description="REGENIE .loco file per trait, or a pred.list")
-    ] = {}
+    loco: Annotated[dict[str, str] | str, Meta(description="REGENIE .loco file per trait, or a pred.list")] = {}
     use: Annotated[
         Literal["covariate", "offset"] | None,
-        Meta(description="covariate: slope fitted per chromosome; offset: slope 1. Default: offset for loco, else covariate"),
+        Meta(
+            description="covariate: slope per chromosome; offset: slope 1. Default: offset for loco, else covariate"
+        ),
     ] = None
 
     @property
@@ -83,7 +86,7 @@ class Predictor(_Struct):
         return self.use or ("offset" if self.method == "loco" else "covariate")
 
 
-class Genes(_Struct):
+class Genes(_Struct, frozen=True):
     """Genes, the variants in them, and masks; one of sets, groups or regions."""
 
     sets: Annotated[str | None, Meta(description="REGENIE set list: gene chrom start variant,variant,...")] = None
@@ -93,7 +96,7 @@ class Genes(_Struct):
     regions: Annotated[str | None, Meta(description="BED file chrom start end gene: every variant inside")] = None
 
 
-class Tests(_Struct):
+class Tests(_Struct, frozen=True):
     """What is tested for every gene, mask and frequency bin."""
 
     names: Annotated[Names, Meta(description="gene tests; `locomass config tests` lists them")] = msgspec.field(
@@ -103,18 +106,18 @@ class Tests(_Struct):
         Literal["maf", "aaf"],
         Meta(description="maf: count the minor allele and bound its frequency; aaf: count ALT and bound its frequency"),
     ] = "maf"
-    max_maf: Annotated[list[Probability], Meta(min_length=1, description="frequency bins, upper bounds (inclusive)")] = msgspec.field(
-        default_factory=lambda: [0.01, 0.05]
+    max_maf: Annotated[
+        list[Probability], Meta(min_length=1, description="frequency bins, upper bounds (inclusive)")
+    ] = msgspec.field(default_factory=lambda: [0.01, 0.05])
+    weights: Annotated[Names, Meta(min_length=1, description="flat, beta_A_B, madsen-browning, annotation:COLUMN")] = (
+        msgspec.field(default_factory=lambda: ["flat", "beta_1_25"])
     )
-    weights: Annotated[
-        Names, Meta(min_length=1, description="flat, beta_A_B, madsen-browning, annotation:COLUMN")
-    ] = msgspec.field(default_factory=lambda: ["flat", "beta_1_25"])
     collapse_mac: Annotated[
         float, Meta(ge=0, description="ACAT-V pools variants with at most this many minor alleles into one burden")
     ] = 10
 
 
-class ExternalMaf(_Struct):
+class ExternalMaf(_Struct, frozen=True):
     """Allele frequencies from a file instead of from the studies."""
 
     external: Annotated[str, Meta(description="REGENIE allele-frequency file or PLINK 2 .afreq")]
@@ -123,12 +126,14 @@ class ExternalMaf(_Struct):
 Maf = Literal["joint", "study"] | ExternalMaf
 
 
-class ScoreStatistics(_Struct):
+class ScoreStatistics(_Struct, frozen=True):
     """How score statistics are computed and what the bundle shares."""
 
     missing: Annotated[
         Literal["mean", "zero"],
-        Meta(description="a missing call counts as twice the allele frequency (mean) or as the major homozygote (zero)"),
+        Meta(
+            description="a missing call counts as twice the allele frequency (mean) or as the major homozygote (zero)"
+        ),
     ] = "mean"
     max_maf: Annotated[
         Probability, Meta(description="variants above this minor allele frequency are left out of the bundle")
@@ -138,7 +143,7 @@ class ScoreStatistics(_Struct):
     ] = 0
 
 
-class RunConfig(_Struct, kw_only=True):
+class RunConfig(_Struct, frozen=True, kw_only=True):
     """Configuration of `locomass run`."""
 
     study: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]+$", description="name of the study: letters, digits, . _ -")]
@@ -156,12 +161,14 @@ class RunConfig(_Struct, kw_only=True):
     output: Annotated[str, Meta(description="output directory, relative to the working directory")] = "results"
 
 
-class MetaConfig(_Struct, kw_only=True):
+class MetaConfig(_Struct, frozen=True, kw_only=True):
     """Configuration of `locomass meta`."""
 
     studies: Annotated[Names, Meta(description="study bundles to combine")] = []
     genes: Genes
-    maf: Annotated[Maf, Meta(description="which frequency decides and weights: joint, study, or {external: FILE}")] = "joint"
+    maf: Annotated[Maf, Meta(description="which frequency decides and weights: joint, study, or {external: FILE}")] = (
+        "joint"
+    )
     tests: Tests = Tests()
     output: Annotated[str, Meta(description="output directory, relative to the working directory")] = "results"
 
@@ -192,6 +199,8 @@ def load_config(path: str | Path, kind: type[AnyConfig]) -> AnyConfig:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError(f"{path}, line {line}: not valid YAML: {error.problem}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path}, line 1: expected `key: value` lines, found {type(data).__name__}")
     try:
@@ -209,6 +218,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.MarkedYAMLError(problem=f"key {key!r} is not a word", problem_mark=key_node.start_mark)
             if key in seen:
                 raise yaml.MarkedYAMLError(problem=f"key '{key}' is given twice", problem_mark=key_node.start_mark)
             seen.add(key)
@@ -296,7 +307,13 @@ def describe_keys(kind: Any, prefix: str = "") -> list[tuple[str, str, str, str]
         if section is not None and section is not ExternalMaf:
             rows += describe_keys(section, f"{prefix}{item.name}.")
             continue
-        default = "required" if item.required else msgspec.json.encode(item.default_factory() if item.default is msgspec.NODEFAULT else item.default).decode()
+        default = (
+            "required"
+            if item.required
+            else msgspec.json.encode(
+                item.default_factory() if item.default is msgspec.NODEFAULT else item.default
+            ).decode()
+        )
         rows.append((f"{prefix}{item.name}", _type_name(hint), default, help_text))
     return rows
 

@@ -70,6 +70,10 @@ class LockError(LocomassError):
     exit_code = 75
 
 
+#: What may go wrong inside one gene without stopping the others: its row says why.
+GENE_FAILURES = (ArithmeticError, LocomassError, MemoryError, ValueError)
+
+
 def suggest(word: str, known: Iterable[str]) -> str:
     """Return ``; did you mean 'x'?`` for the closest known word, or ``; known: a, b`` when none is close."""
     options = sorted(set(known))

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import FormatError, LockError
+from pipeline.errors import FormatError, InputError, LockError
 from pipeline.provenance import digest_file, digest_value, write_json
 
 #: Raised by one whenever a stage's numbers change for the same inputs.
@@ -105,14 +105,16 @@ class RunDirectory:
         Raises:
             LockError: another run holds it.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
         lock = self.path / LOCK
         mine = {"host": socket.gethostname(), "pid": os.getpid()}
         for _ in range(2):
             try:
+                self.path.mkdir(parents=True, exist_ok=True)
                 handle = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
                 break
             except FileExistsError:
+                if not self.path.is_dir():
+                    raise InputError(f"cannot write {self.path}: it is a file; choose another --out") from None
                 holder = _read_lock(lock)
                 alive = holder.get("host") != mine["host"] or _is_alive(int(holder.get("pid", 0)))
                 if alive:
@@ -120,7 +122,10 @@ class RunDirectory:
                         f"{self.path} is in use by process {holder.get('pid')} on {holder.get('host')}; wait for it, "
                         f"choose another --out, or remove {lock} if that process is gone"
                     ) from None
-                lock.unlink(missing_ok=True)
+                if _read_lock(lock) == holder:  # nobody else took it over meanwhile
+                    lock.unlink(missing_ok=True)
+            except OSError as error:
+                raise InputError(f"cannot write {self.path}: {error.strerror}; choose another --out") from None
         else:
             raise LockError(f"{self.path} is being opened by another run; try again")
         with os.fdopen(handle, "w") as file:

@@ -50,7 +50,7 @@ class PublishedPrediction:
 
 
 #: R2 as tabulated by de Vlaming et al. (2017), PLoS Genet 13:e1006495, table 2. Height comes out as reported (15.6 %);
-#: BMI as 7.0 %, where the abstract's 8 % needs an R2 of 0.074: the paper's own R2 may differ from the one tabulated later.
+#: BMI as 7.0 %, where the abstract's 8 % needs an R2 of 0.074: its own R2 may differ from the one tabulated later.
 PUBLISHED = (
     PublishedPrediction("height", 253_288, 0.135, 0.15, "Wood et al. (2014), Nat Genet 46:1173"),
     PublishedPrediction("BMI", 339_224, 0.065, 0.08, "Locke et al. (2015), Nature 518:197"),

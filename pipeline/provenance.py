@@ -20,7 +20,18 @@ from pipeline import __version__
 from pipeline.errors import InputError
 from pipeline.io.atomic import atomic_path
 
-PACKAGES = ("numpy", "scipy", "numba", "pandas", "pyarrow", "xarray", "dask", "distributed", "pandas-plink", "scikit-learn")
+PACKAGES = (
+    "numpy",
+    "scipy",
+    "numba",
+    "pandas",
+    "pyarrow",
+    "xarray",
+    "dask",
+    "distributed",
+    "pandas-plink",
+    "scikit-learn",
+)
 
 
 def digest_file(path: str | Path, cache: dict[str, Any] | None = None) -> str:

@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 
 from pipeline.cluster import Executor, dashboard_link, open_executor
 from pipeline.config import ExternalMaf, MetaConfig, RunConfig, load_config
-from pipeline.errors import BundleError, ConfigError, MatchError
+from pipeline.errors import BundleError, ConfigError, InputError, MatchError, suggest
+from pipeline.gene_tests.registry import check_tests
+from pipeline.gene_tests.weights import parse_weights
 from pipeline.io.annotations import read_frequencies
 from pipeline.io.bundle import Bundle
 from pipeline.io.catalogue import Catalogue, StudyVariants, locate_variants, open_catalogue
@@ -29,7 +31,7 @@ from pipeline.io.null_models import NullModels, read_array, read_null_models
 from pipeline.plan import RunDirectory
 from pipeline.provenance import digest_value, write_provenance
 from pipeline.stages.denoise import denoise
-from pipeline.stages.meta import MetaTask, plan_tasks, run_meta
+from pipeline.stages.meta import MetaTask, check_genes, plan_tasks, run_meta
 from pipeline.stages.predict import Prediction, predict
 from pipeline.stages.score_statistics import compute_score_statistics, plan_batches
 
@@ -133,7 +135,10 @@ class StudyRun:
         f = self.found
         variants = digest_value([f.row.tolist(), f.alt.tolist(), f.members.tolist(), f.offsets.tolist()])
         genes = digest_value([self.catalogue.sets.gene.tolist(), self.catalogue.sets.chromosome.tolist()])
-        options = [msgspec.to_builtins(self.config.score_statistics), self.config.study, self.config.genome_build]
+        options = [
+            msgspec.to_builtins(self.config.score_statistics), self.config.study, self.config.genome_build,
+            self.config.predictor.method,
+        ]  # fmt: skip
         return self.directory.stage_digest("score_statistics", inputs, options, self.denoise_digest, variants, genes)
 
     def run_predict(self) -> Prediction | None:
@@ -183,7 +188,6 @@ class StudyRun:
             "study": self.config.study,
             "genome_build": self.config.genome_build,
             "predictor": self.config.predictor.method,
-            "masks": digest_value([self.catalogue.masks, self.catalogue.member.tolist()]),
         }
         with self._timed("score statistics"), self.progress("score statistics", len(tasks)) as done:
             compute_score_statistics(
@@ -213,8 +217,37 @@ def _brief(record: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def run_study(config_path: Path, out: Path | None, resources: Resources, upto: str = "report") -> Path:
-    """Run a study up to a stage and return the output directory.
+@dataclass(frozen=True)
+class Outcome:
+    """The output directory of a run and the number of genes that failed (their rows say why)."""
+
+    path: Path
+    failed: int
+
+
+def _check_tests(config: RunConfig | MetaConfig, config_path: Path) -> None:
+    """Raise ConfigError, before anything is computed, when a test or a set of weights is unknown."""
+    try:
+        check_tests(config.tests.names)
+        for scheme in config.tests.weights:
+            parse_weights(scheme)
+    except ConfigError as error:
+        raise ConfigError(f"{config_path}, key tests: {error}") from None
+
+
+def _check_columns(catalogue: Catalogue, config: RunConfig | MetaConfig) -> None:
+    """Raise ConfigError when weights name an annotation column that the annotations lack."""
+    for scheme in config.tests.weights:
+        kind, _, column = scheme.partition(":")
+        if kind == "annotation" and column not in catalogue.columns:
+            raise ConfigError(
+                f"key tests.weights: the annotations have no numeric column '{column}'"
+                f"{suggest(column, catalogue.columns)}"
+            )
+
+
+def run_study(config_path: Path, out: Path | None, resources: Resources, upto: str = "report") -> Outcome:
+    """Run a study up to a stage.
 
     Args:
         config_path: the configuration file.
@@ -224,10 +257,12 @@ def run_study(config_path: Path, out: Path | None, resources: Resources, upto: s
     """
     started = time.time()
     config = load_config(config_path, RunConfig)
-    directory = RunDirectory(out or Path(config.output))
+    _check_tests(config, config_path)
+    directory, failed = RunDirectory(out or Path(config.output)), 0
     with directory.lock(), log_to(directory.path), open_executor(resources.workers, resources.threads) as executor:
         _announce(executor, config_path, directory.path)
         run = StudyRun(config, config_path.resolve().parent, directory, executor, resources.progress)
+        _check_columns(run.catalogue, config)
         _log_inputs(run)
         last = STAGES.index(upto)
         if last == 0:
@@ -238,19 +273,19 @@ def run_study(config_path: Path, out: Path | None, resources: Resources, upto: s
             bundle = run.run_score_statistics()
             if last >= 3:
                 genes = _Genes(run.catalogue, config.genes, config.maf, run.folder)
-                _run_tests(directory, [bundle], genes, config.tests, executor, resources.progress, last >= 4)
+                failed = _run_tests(directory, [bundle], genes, config.tests, executor, resources.progress, last >= 4)
         write_provenance(
             directory.path / "provenance.json", configuration=msgspec.to_builtins(config),
             inputs={p: e["digest"] for p, e in directory.files.items()}, stages=directory.stages, started=started,
         )  # fmt: skip
         directory.save()
-    return directory.path
+    return Outcome(directory.path, failed)
 
 
 def run_meta_analysis(
     config_path: Path, studies: Sequence[Path], out: Path | None, resources: Resources, upto: str = "report"
-) -> Path:
-    """Combine study bundles and return the output directory.
+) -> Outcome:
+    """Combine study bundles.
 
     Args:
         config_path: the configuration file.
@@ -261,6 +296,7 @@ def run_meta_analysis(
     """
     started = time.time()
     config = load_config(config_path, MetaConfig)
+    _check_tests(config, config_path)
     folder = config_path.resolve().parent
     bundles = list(studies) or [find_bundle(name, folder, config_path) for name in config.studies]
     if not bundles:
@@ -269,14 +305,16 @@ def run_meta_analysis(
     directory = RunDirectory(out or Path(config.output))
     with directory.lock(), log_to(directory.path), open_executor(resources.workers, resources.threads) as executor:
         _announce(executor, config_path, directory.path)
-        genes = _Genes(open_catalogue(config.genes, folder), config.genes, config.maf, folder)
-        _run_tests(directory, bundles, genes, config.tests, executor, resources.progress, upto == "report")
+        catalogue = open_catalogue(config.genes, folder)
+        _check_columns(catalogue, config)
+        genes = _Genes(catalogue, config.genes, config.maf, folder)
+        failed = _run_tests(directory, bundles, genes, config.tests, executor, resources.progress, upto == "report")
         write_provenance(
             directory.path / "provenance.json", configuration=msgspec.to_builtins(config),
             inputs={p: e["digest"] for p, e in directory.files.items()}, stages=directory.stages, started=started,
         )  # fmt: skip
         directory.save()
-    return directory.path
+    return Outcome(directory.path, failed)
 
 
 def find_bundle(name: str, folder: Path, config_path: Path) -> Path:
@@ -374,8 +412,9 @@ def _run_tests(
     executor: Executor,
     progress: Progress,
     with_report: bool,
-) -> None:
-    """Run the meta stage and the report, unless they are up to date."""
+) -> int:
+    """Run the meta stage and the report, unless they are up to date; return the number of genes that failed."""
+    failed = 0
     inputs = {str(b): digest_value(directory.digest_inputs([b])[str(b)]) for b in bundles}
     digest = directory.stage_digest("meta", inputs, msgspec.to_builtins(tests), genes.digest)
     outputs = ["gene_tests.parquet", "gene_tests.tsv.gz", "single_variants.parquet", "mask_audit.tsv"]
@@ -385,9 +424,12 @@ def _run_tests(
         start = time.perf_counter()
         parts = directory.parts_folder("meta", digest)
         resolved = [b.resolve() for b in bundles]
+        check_genes(genes.catalogue, [Bundle(b) for b in resolved])
         tasks: list[MetaTask] = plan_tasks(genes.catalogue, resolved, tests, genes.policy, genes.external, parts)
         with progress("gene tests", len(tasks)) as done:
-            run_meta(tasks, directory.path, executor, done)
+            failed = run_meta(tasks, directory.path, executor, done)
+        if failed:
+            log.warning("%d genes failed: the note of their rows says why", failed)
         directory.finish("meta", digest, outputs)
         directory.parts_folder("meta", "none")
         log.info("gene tests: %.1f s", time.perf_counter() - start)
@@ -398,6 +440,7 @@ def _run_tests(
         if not directory.is_done("report", report):
             write_report(directory.path, [b.resolve() for b in bundles])
             directory.finish("report", report, ["report.html"])
+    return failed
 
 
 def _announce(executor: Executor, config: Path, out: Path) -> None:
@@ -442,9 +485,11 @@ def check_study(config_path: Path, out: Path | None) -> list[str]:
     Everything that `run_study` reads is opened, except summary statistics and LOCO files, which must exist.
     """
     config = load_config(config_path, RunConfig)
+    _check_tests(config, config_path)
     folder = config_path.resolve().parent
     with open_executor() as executor:
         run = StudyRun(config, folder, RunDirectory(out or Path(config.output)), executor)
+        _check_columns(run.catalogue, config)
         lines = describe_inputs(run)
         for path in _predictor_files(config, folder):
             if not path.exists():
@@ -474,7 +519,10 @@ def _predictor_files(config: RunConfig, folder: Path) -> list[Path]:
 @contextmanager
 def log_to(folder: Path) -> Iterator[None]:
     """Also write the log to ``locomass.log`` in the output directory."""
-    handler = logging.FileHandler(folder / "locomass.log", encoding="utf-8")
+    try:
+        handler = logging.FileHandler(folder / "locomass.log", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write {error.filename}: {error.strerror}") from None
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
     log.setLevel(min(log.level or logging.INFO, logging.INFO))
@@ -495,8 +543,8 @@ def rewrite_report(results: Path) -> Path:
     return write_report(results, [bundle] if bundle.exists() else [])
 
 
-def run_demo(out: Path, seed: int, resources: Resources) -> Path:
-    """Simulate two studies into ``out/data``, run both and combine them; return the consortium's results."""
+def run_demo(out: Path, seed: int, resources: Resources) -> Outcome:
+    """Simulate two studies into ``out/data``, run both and combine them; return the outcome of the consortium."""
     from pipeline.simulate.study import simulate_demo
 
     log.info("simulating two studies in %s", out / "data")
@@ -504,5 +552,5 @@ def run_demo(out: Path, seed: int, resources: Resources) -> Path:
     bundles = []
     for name in ("study1", "study2"):
         where = run_study(out / "data" / f"{name}.yaml", out / "results" / name, resources)
-        bundles.append(where / "bundle")
+        bundles.append(where.path / "bundle")
     return run_meta_analysis(out / "data" / "consortium.yaml", bundles, out / "results" / "consortium", resources)

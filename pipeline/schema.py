@@ -7,6 +7,7 @@ the same contract. The user guide's format pages are made from these declaration
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -36,7 +37,7 @@ class TableSchema:
         return pa.schema([(c.name, c.type) for c in self.columns])
 
 
-def validate_table(table: pa.Table, schema: TableSchema, path: object) -> pa.Table:
+def validate_table(table: pa.Table, schema: TableSchema, path: str | Path) -> pa.Table:
     """Return the columns of ``schema``, in its order.
 
     Raises:

@@ -90,7 +90,7 @@ def stack_predictors(
     free = np.zeros(scores.shape[1], bool) if either_sign is None else np.asarray(either_sign, bool)
     if free.shape != sd.shape or not 2 <= n_folds <= y.size:
         raise PredictorError(
-            f"expected {sd.size} values of either_sign and 2..{y.size} folds, got {free.size}, {n_folds}"
+            f"expected {sd.size} values of either_sign and 2 to {y.size} folds, got {free.size} and {n_folds}"
         )
     folds = np.empty(y.size, dtype=np.int64)
     fold_weights = np.empty((n_folds, sd.size))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,11 +38,11 @@ class StackedCoefficients:
     cv_loss: Floats
 
 
-def fit_ridge_out_of_fold(W: Floats, y: Floats, penalties: Floats, folds: Folds) -> StackedCoefficients:
-    """Fit ridge coefficients without each fold: ``inv(W'W - W_k'W_k + penalty I) (W'y - W_k'y_k)``.
+def fit_ridge_out_of_fold(Ws: Sequence[Floats], y: Floats, penalties: Floats, folds: Folds) -> StackedCoefficients:
+    """Fit ridge coefficients without each fold, ``inv(W_k'W_k + penalty I) W_k'y`` over the samples outside fold k.
 
     Args:
-        W: (n, k) predictors.
+        Ws: (n, k) predictors for each fold, or a single one for all folds; the first serves the fit to everyone.
         y: (n,) quantitative trait.
         penalties: (H,) ridge penalties to choose from.
         folds: (n,) fold numbers 0..K-1.
@@ -49,17 +50,19 @@ def fit_ridge_out_of_fold(W: Floats, y: Floats, penalties: Floats, folds: Folds)
     Returns:
         Coefficients; the loss is the mean squared error out of fold.
     """
-    members = [np.flatnonzero(folds == k) for k in range(int(folds.max()) + 1)]
-    WW, Wy = W.T @ W, W.T @ y
-    out = np.empty((penalties.size, len(members), W.shape[1]))
-    for k, rows in enumerate(members):
-        left_WW, left_Wy = WW - W[rows].T @ W[rows], Wy - W[rows].T @ y[rows]
+    n_folds = int(folds.max()) + 1
+    out = np.empty((penalties.size, n_folds, Ws[0].shape[1]))
+    predictions = np.empty((penalties.size, y.size))
+    for k in range(n_folds):
+        W_k, rest = Ws[k % len(Ws)], folds != k
+        WW, Wy = W_k[rest].T @ W_k[rest], W_k[rest].T @ y[rest]
         for i, penalty in enumerate(penalties):
-            out[i, k] = _solve_penalised(left_WW, left_Wy, penalty)
-    predictions = np.stack([predict_out_of_fold(W, coefficients, folds) for coefficients in out])
+            out[i, k] = _solve_penalised(WW, Wy, penalty)
+        predictions[:, ~rest] = out[:, k] @ W_k[~rest].T
     loss = np.square(predictions - y).mean(axis=1)
     best = int(loss.argmin())
-    return StackedCoefficients(out[best], _solve_penalised(WW, Wy, penalties[best]), best, loss)
+    full = _solve_penalised(Ws[0].T @ Ws[0], Ws[0].T @ y, penalties[best])
+    return StackedCoefficients(out[best], full, best, loss)
 
 
 def fit_ridge_leave_one_out(W: Floats, y: Floats, penalties: Floats) -> StackedCoefficients:
@@ -92,12 +95,12 @@ def fit_ridge_leave_one_out(W: Floats, y: Floats, penalties: Floats) -> StackedC
 
 
 def fit_logistic_out_of_fold(
-    W: Floats, y: Floats, offset: Floats, penalties: Floats, folds: Folds
+    Ws: Sequence[Floats], y: Floats, offset: Floats, penalties: Floats, folds: Folds
 ) -> StackedCoefficients:
     """Fit logistic ridge coefficients without each fold.
 
     Args:
-        W: (n, k) predictors.
+        Ws: (n, k) predictors for each fold, or a single one for all folds; the first serves the fit to everyone.
         y: (n,) 0/1 trait.
         offset: (n,) fixed part of the linear predictor.
         penalties: (H,) ridge penalties to choose from.
@@ -107,17 +110,17 @@ def fit_logistic_out_of_fold(
         Coefficients; the loss is the mean negative log-likelihood out of fold.
     """
     n_folds = int(folds.max()) + 1
-    out = np.zeros((penalties.size, n_folds, W.shape[1]))
-    # from the largest penalty down: each fit starts from the one before
-    descending = np.argsort(-penalties)
+    out = np.empty((penalties.size, n_folds, Ws[0].shape[1]))
+    eta = np.empty((penalties.size, y.size))
     for k in range(n_folds):
-        rest, start = folds != k, np.zeros(W.shape[1])
-        for i in descending:
-            start = out[i, k] = fit_logistic_ridge(W[rest], y[rest], offset[rest], float(penalties[i]), start)
-    predictions = np.stack([predict_out_of_fold(W, coefficients, folds) for coefficients in out])
-    loss = _logistic_loss(y, offset + predictions).mean(axis=1)
+        W_k, rest, start = Ws[k % len(Ws)], folds != k, np.zeros(Ws[0].shape[1])
+        # from the largest penalty down: each fit starts from the one before
+        for i in np.argsort(-penalties):
+            start = out[i, k] = fit_logistic_ridge(W_k[rest], y[rest], offset[rest], float(penalties[i]), start)
+        eta[:, ~rest] = offset[~rest] + out[:, k] @ W_k[~rest].T
+    loss = _logistic_loss(y, eta).mean(axis=1)
     best = int(loss.argmin())
-    full = fit_logistic_ridge(W, y, offset, float(penalties[best]), out[best].mean(axis=0))
+    full = fit_logistic_ridge(Ws[0], y, offset, float(penalties[best]), out[best].mean(axis=0))
     return StackedCoefficients(out[best], full, best, loss)
 
 
@@ -185,9 +188,9 @@ def fit_logistic_ridge(X: Floats, y: Floats, offset: Floats, penalty: float, sta
             if penalty == 0.0 and np.abs(offset + X @ b).max() > _SEPARATED:
                 break
             return np.asarray(b + step)
-        # the loss is convex: a full step overshoots only far from the minimum
+        # a full step overshoots only far from the minimum; near it losses differ by less than they are rounded
         length, lower = 1.0, _penalised_loss(X, y, offset, penalty, b + step)
-        while lower > loss and length > 1e-10:
+        while lower > loss * (1.0 + 1e-12) and length > 1e-10:
             length /= 2.0
             lower = _penalised_loss(X, y, offset, penalty, b + length * step)
         b, loss = b + length * step, lower

@@ -173,37 +173,40 @@ def lassosum2_by_definition(R, beta_hat, delta, lambdas, tolerance):
     return np.array(path)
 
 
-def stacked_ridge_by_definition(dosages, chromosomes, y, X, h_grid, folds):
+def stacked_ridge_by_definition(dosages, chromosomes, y, X, h_grid, folds, *, nested=False):
     """Two-level ridge with every fold refitted from its own people: (C, n) parts, chosen h. Complete data only."""
     n = len(y)
     hat = X @ np.linalg.pinv(X)
     residual = y - hat @ y
     M = sum(G.shape[1] for G in dosages)
-    level_1 = []
-    for G in dosages:
-        Z = G - hat @ G
-        Z = Z / Z.std(0)
-        for h in h_grid:
-            out = np.empty(n)
-            for k in np.unique(folds):
-                train, test = folds != k, folds == k
-                A = Z[train].T @ Z[train] + M * (1 - h) / h * np.eye(Z.shape[1])
-                out[test] = Z[test] @ np.linalg.inv(A) @ Z[train].T @ residual[train]
-            level_1.append(out / out.std())
-    # per block all h; columns in block order
-    W = np.array(level_1).T
+    Zs = [G - hat @ G for G in dosages]
+    Zs = [Z / Z.std(0) for Z in Zs]
     label = np.repeat(chromosomes, len(h_grid))
+
+    def level_0(left_out):
+        """Predictions of everyone, without their own fold and without fold ``left_out``."""
+        columns = []
+        for Z in Zs:
+            for h in h_grid:
+                out = np.empty(n)
+                for k in np.unique(folds):
+                    train = (folds != k) & (folds != left_out)
+                    A = Z[train].T @ Z[train] + M * (1 - h) / h * np.eye(Z.shape[1])
+                    out[folds == k] = Z[folds == k] @ np.linalg.inv(A) @ Z[train].T @ residual[train]
+                columns.append(out / out.std())
+        return np.array(columns).T
+
+    Ws = {k: level_0(k if nested else None) for k in np.unique(folds)}
     best = None
     for h in h_grid:
-        coefficients = np.empty((n, W.shape[1]))
-        for k in np.unique(folds):
+        contribution = np.empty((n, label.size))
+        for k, W in Ws.items():
             train = folds != k
             A = W[train].T @ W[train] + W.shape[1] * (1 - h) / h * np.eye(W.shape[1])
-            coefficients[folds == k] = np.linalg.inv(A) @ W[train].T @ residual[train]
-        loss = ((residual - (W * coefficients).sum(1)) ** 2).mean()
+            contribution[folds == k] = W[folds == k] * (np.linalg.inv(A) @ W[train].T @ residual[train])
+        loss = ((residual - contribution.sum(1)) ** 2).mean()
         if best is None or loss < best[0]:
-            parts = [(W[:, label == c] * coefficients[:, label == c]).sum(1) for c in dict.fromkeys(chromosomes)]
-            best = (loss, h, np.array(parts))
+            best = (loss, h, np.array([contribution[:, label == c].sum(1) for c in dict.fromkeys(chromosomes)]))
     return best[2], best[1]
 
 

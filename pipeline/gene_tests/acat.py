@@ -16,8 +16,8 @@ def acat_v(c: Components, scheme: str) -> TestResult:
 
     A variant enters with weight ``w^2 f (1 - f)``, f its frequency. Variants with an allele count of at most
     ``c.collapse_mac`` enter together, as one burden with the weights w; its own weight is taken at their mean w and
-    mean f. With ``collapse_mac = 0`` every variant stands alone, which is REGENIE's ``--vc-MACthr 0``. The statistic is the
-    largest chi-square among the combined terms.
+    mean f. With ``collapse_mac = 0`` every variant stands alone, which is REGENIE's ``--vc-MACthr 0``. The statistic
+    is the largest chi-square among the combined terms.
     """
     note = c.weight_note(scheme)
     if note:

@@ -17,8 +17,9 @@ CANCELLED = 1e-10
 def evaluate_sum(U: Floats, variance: float, scale: Floats) -> TestResult:
     """Return the row of one sum of variants that the caller has collapsed.
 
-    ``T = U^2 / v``, chi2_1; ``beta = U / v``, ``se = 1 / sqrt(v)`` with v = scale * variance (Lin & Tang 2011, AJHG 89:354).
-    Also the CAST / CMC indicator and the dominant or recessive burden, whose U and V come from individual data.
+    ``T = U^2 / v``, chi2_1; ``beta = U / v``, ``se = 1 / sqrt(v)`` with v = scale * variance (Lin & Tang 2011, AJHG
+    89:354). Also the CAST / CMC indicator and the dominant or recessive burden, whose U and V come from individual
+    data.
 
     Args:
         U: (T,) score of the sum.
@@ -73,9 +74,10 @@ def price(c: Components, _: str) -> TestResult:
 def collapse_ultra_rare(stats: ScoreStatistics, mac: float = 10.0) -> ScoreStatistics:
     """Return statistics in which all variants with an allele count of at most ``mac`` are one pseudo-marker.
 
-    The pseudo-marker, which comes first, is the sum of the variants: its score and information are sums, its frequency and
-    count too, its annotations are means (compare Zhou et al. 2022, Nat Genet 54:1466, who take the maximum of the calls).
-    Monomorphic variants add nothing and vanish. Fewer than two such variants: the statistics come back unchanged.
+    The pseudo-marker, which comes first, is the sum of the variants: its score and information are sums, its
+    frequency and count too, its annotations are means (compare Zhou et al. 2022, Nat Genet 54:1466, who take the
+    maximum of the calls). Monomorphic variants add nothing and vanish. Fewer than two such variants: the statistics
+    come back unchanged.
     """
     pooled = stats.mac <= mac
     if np.count_nonzero(pooled) < 2:

@@ -14,8 +14,8 @@ RANK_CUT = 1e-8  # eigenvalues of the correlation matrix below it are linear dep
 def cmc(c: Components, _: str) -> TestResult:
     """Return ``T = u' V^-1 u``, chi-square with rank(V) degrees of freedom (Li & Leal 2008, AJHG 83:311).
 
-    u holds the score of the sum of the rare variants and of every common variant. Perfect LD lowers the rank: V^-1 is the
-    inverse on its range, of the correlation matrix, so that the units of the variants do not matter.
+    u holds the score of the sum of the rare variants and of every common variant. Perfect LD lowers the rank: V^-1 is
+    the inverse on its range, of the correlation matrix, so that the units of the variants do not matter.
     """
     s = c.stats
     common = np.flatnonzero(~s.rare)

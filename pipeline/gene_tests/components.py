@@ -77,7 +77,8 @@ def keep_positive(eigenvalues: Floats) -> Floats:
     positive = eigenvalues[eigenvalues > 0.0]
     if positive.size == 0:
         return positive
-    return positive[positive > EIGENVALUE_CUT * positive.mean()]
+    kept: Floats = positive[positive > EIGENVALUE_CUT * positive.mean()]
+    return kept
 
 
 def check_statistics(stats: ScoreStatistics) -> str:

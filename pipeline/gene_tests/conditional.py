@@ -21,9 +21,9 @@ EXPLAINED = 1e-8
 def condition_scores(U: Floats, V: Floats, index: NDArray[np.intp]) -> tuple[Floats, Floats, NDArray[np.bool_]]:
     """Return the scores of all variants with the index variants regressed out.
 
-    ``U_g - V_gc V_cc^-1 U_c`` and ``V_gg - V_gc V_cc^-1 V_cg`` (Liu et al. 2014, Nat Genet 46:200): the scores of a null model
-    that contains the index variants, to first order in their effects. V_cc is inverted on its range, as a correlation
-    matrix, so that index variants may be in perfect LD.
+    ``U_g - V_gc V_cc^-1 U_c`` and ``V_gg - V_gc V_cc^-1 V_cg`` (Liu et al. 2014, Nat Genet 46:200): the scores of a
+    null model that contains the index variants, to first order in their effects. V_cc is inverted on its range, as a
+    correlation matrix, so that index variants may be in perfect LD.
 
     Args:
         U: (T, m) scores of gene and index variants together.
@@ -60,7 +60,8 @@ def condition_scores(U: Floats, V: Floats, index: NDArray[np.intp]) -> tuple[Flo
 
 
 def condition_statistics(stats: ScoreStatistics, index: NDArray[np.intp]) -> ScoreStatistics:
-    """Return the statistics of the variants that are left when the index variants, part of ``stats``, are regressed out.
+    """Return the statistics of the variants that are left when the index variants, part of ``stats``, are regressed
+    out.
 
     Args:
         stats: gene and index variants together.

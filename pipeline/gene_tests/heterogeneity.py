@@ -115,13 +115,13 @@ def burden_het(c: Components, scheme: str) -> TestResult:
 def random_effects(c: Components, scheme: str) -> TestResult:
     """Return the joint test of a mean effect and of variation around it, for burdens (after Tang & Lin 2014).
 
-    ``b_k ~ N(mu, tau^2)``. The scores of mu and tau^2 at zero are ``S = sum U_k`` and ``D = (sum U_k^2 - sum v_k) / 2``,
-    uncorrelated with variances ``sum v_k`` and ``sum v_k^2 / 2`` (Genetic Epidemiology 38:389). The statistic is
+    ``b_k ~ N(mu, tau^2)``. The scores of mu and tau^2 at zero are ``S = sum U_k`` and ``D = (sum U_k^2 - sum v_k) /
+    2``, uncorrelated with variances ``sum v_k`` and ``sum v_k^2 / 2`` (Genetic Epidemiology 38:389). The statistic is
 
         T = S^2 / sum v_k + max(0, D)^2 / (sum v_k^2 / 2),
 
-    one-sided in tau^2 because a variance cannot be negative. Its p-value is exact for normal U_k: given S, sum U_k^2 is a
-    noncentral chi-square mixture, and what remains is an integral over S.
+    one-sided in tau^2 because a variance cannot be negative. Its p-value is exact for normal U_k: given S, sum U_k^2
+    is a noncentral chi-square mixture, and what remains is an integral over S.
     """
     note = c.weight_note(scheme)
     if note or len(c.stats.per_study) < 2:

@@ -49,9 +49,7 @@ TESTS: dict[str, GeneTest] = {
         GeneTest("burden", burden, "bin", "each", "weighted sum of the rare variants"),
         GeneTest("skat", skat, "bin", "each", "sequence kernel association test"),
         GeneTest("skat-o", skat_o, "bin", "each", "best mixture of SKAT and burden, as published; exact in the tail"),
-        GeneTest(
-            "skat-o-exact", skat_o_exact, "bin", "each", "best mixture of SKAT and burden, exact null distribution"
-        ),
+        GeneTest("skat-o-exact", skat_o_exact, "bin", "each", "best mixture of SKAT and burden, exact at every p"),
         GeneTest("acat-v", acat_v, "bin", "each", "Cauchy combination of the variants"),
         GeneTest("acat-o", acat_o, "bin", "all", "Cauchy combination of SKAT, burden and ACAT-V"),
         GeneTest("vt", variable_threshold, "bin", "each", "best frequency threshold"),
@@ -60,9 +58,7 @@ TESTS: dict[str, GeneTest] = {
         GeneTest("skat-joint", skat_joint, "mask", "each", "SKAT of common and rare variants with equal shares"),
         GeneTest("skat-het", skat_het, "bin", "each", "SKAT with effects independent between studies"),
         GeneTest("burden-het", burden_het, "bin", "each", "burden with a free effect in every study"),
-        GeneTest(
-            "random-effects", random_effects, "bin", "each", "burden with a mean effect and variation between studies"
-        ),
+        GeneTest("random-effects", random_effects, "bin", "each", "burden with a mean and a between-study effect"),
     )
 }
 
@@ -98,8 +94,8 @@ def evaluate(
         collapse_mac: ACAT-V pools variants whose allele count is at most this.
 
     Returns:
-        (test, weights, result) in the order of ``tests``, then of ``weights``. The weights of a test that takes none are '',
-        those of ACAT-O all names joined by '+'.
+        (test, weights, result) in the order of ``tests``, then of ``weights``. The weights of a test that takes none
+        are '', those of ACAT-O all names joined by '+'.
 
     Raises:
         ConfigError: when a test, a set of weights or an annotation column is unknown.
@@ -129,7 +125,7 @@ def _open_views(
     views: dict[str, Components | str] = {}
     all_rare = bool(stats.rare.all())
     for scope in sorted(scopes):
-        if scope == "bin" and all_rare and "mask" in views or scope == "mask" and all_rare and "bin" in views:
+        if all_rare and views:  # both scopes see the same
             views[scope] = next(iter(views.values()))
             continue
         seen = stats if scope == "mask" or all_rare else take_variants(stats, stats.rare)

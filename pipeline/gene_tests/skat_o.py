@@ -1,18 +1,19 @@
 """SKAT-O: the best of eight mixtures of SKAT and burden, and the exact probability of doing that well.
 
 ``Q_rho = (1 - rho) U'W^2U + rho (w'U)^2`` for rho in ``GRID``; the statistic is the smallest p-value. Given the burden
-``b = w'U = sqrt(1'A1) z``, A = W V W, the rest of Q_rho is a chi-square mixture, so the probability that some Q_rho passes
-its quantile is an integral over z of a survival function (Lee, Wu & Lin 2012, Biostatistics 13:762).
+``b = w'U = sqrt(1'A1) z``, A = W V W, the rest of Q_rho is a chi-square mixture, so the probability that some Q_rho
+passes its quantile is an integral over z of a survival function (Lee, Wu & Lin 2012, Biostatistics 13:762).
 
 Two versions share that integral:
 
-- ``as published``: the part of Q that depends on both z and the rest enters through its variance only, and the quantiles of Q_rho
-  come from Liu's four-moment match. This is R SKAT's ``optimal.adj`` without its quadrature error.
+- ``as published``: the part of Q that depends on both z and the rest enters through its variance only, and the
+  quantiles of Q_rho come from Liu's four-moment match. This is R SKAT's ``optimal.adj`` without its quadrature error.
 - ``exact``: noncentral mixtures and exact quantiles. Nothing is approximated, at any p.
 
 Down to ``p = 1e-5`` the published version differs from the exact one by some per cent, at times by a third; beyond, it
-loses all meaning (six orders of magnitude at 1e-37). ``skat-o`` therefore reports the published version while the smallest p is
-above 3e-6, the exact one below 3e-7, and between them a geometric mean with a weight that moves from one to the other.
+loses all meaning (six orders of magnitude at 1e-37). ``skat-o`` therefore reports the published version while the
+smallest p is above 3e-6, the exact one below 3e-7, and between them a geometric mean with a weight that moves from
+one to the other.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ from pipeline.gene_tests.burden import CANCELLED
 from pipeline.gene_tests.components import Components, keep_positive
 from pipeline.kernels.joint_tail import integrate_boundary, line_breaks
 from pipeline.kernels.mixture import mixture_isf, mixture_logsf
-from pipeline.kernels.tails import log_chi2_isf_scalar
+from pipeline.kernels.tails import chi2_isf_log, chi2_logsf, log_chi2_isf_scalar
 
 GRID = np.array([0.0, 0.01, 0.04, 0.09, 0.16, 0.25, 0.5, 1.0])
 LOG_PUBLISHED = math.log(3e-6)
 LOG_EXACT = math.log(3e-7)
 NO_SHIFT = np.empty(0)
 TABLE_FROM = 16  # traits from which a table pays
-TABLE_STEP = 0.25
+TABLE_STEP = 0.125
 TABLE_ERROR = 1e-4
 
 
@@ -150,21 +151,24 @@ def _component_p(c: Components, scheme: str) -> tuple[Floats, Floats]:
 def _tails(null: JointNull, smallest: Floats, only_exact: bool) -> tuple[Floats, Floats]:
     """Return log p and its relative error for every smallest log p.
 
-    The probability is a function of the smallest p alone, so many traits share one table: ``log p - smallest`` at
-    multiples of ``TABLE_STEP``, interpolated by cubics (error below 1e-4 of p, measured).
+    The probability is a function of the smallest p alone, so many traits share one table: ``log p - smallest`` where
+    ``smallest`` is the two-sided tail of a normal z, at multiples of ``TABLE_STEP``, interpolated by cubics.
     """
     tail, error = np.full(smallest.size, np.nan), np.full(smallest.size, np.nan)
     direct = np.isfinite(smallest)
     if smallest.size > TABLE_FROM:
-        cell = np.floor(-smallest / TABLE_STEP)
-        table = direct & (cell >= 1.0)
+        z = np.sqrt(chi2_isf_log(smallest))
+        table = direct & (z >= TABLE_STEP)
+        if not only_exact:  # the change of version is too quick for the table
+            table &= (smallest > LOG_PUBLISHED + 2.0) | (smallest < LOG_EXACT - 2.0)
         direct &= ~table
-        first = cell[table].astype(np.int64) - 1
+        first = np.floor(z[table] / TABLE_STEP).astype(np.int64) - 1
         offsets = np.arange(4)
         nodes = np.unique(first[:, None] + offsets)
-        gains = np.array([_one_tail(null, -n * TABLE_STEP, only_exact)[0] + n * TABLE_STEP for n in nodes])
+        at = chi2_logsf((nodes * TABLE_STEP) ** 2)
+        gains = np.array([_one_tail(null, float(log_min), only_exact)[0] for log_min in at]) - at
         values = gains[np.searchsorted(nodes, first[:, None] + offsets)]
-        tail[table] = smallest[table] + _cubic(values, -smallest[table] / TABLE_STEP - first)
+        tail[table] = smallest[table] + _cubic(values, z[table] / TABLE_STEP - first)
         error[table] = TABLE_ERROR
     for t in np.flatnonzero(direct):
         tail[t], error[t] = _one_tail(null, float(smallest[t]), only_exact)
@@ -184,6 +188,7 @@ def _one_tail(null: JointNull, log_min: float, only_exact: bool) -> tuple[float,
         return 0.0, 0.0
     # 0: as published, 1: exact
     share = 1.0 if only_exact else min(1.0, max(0.0, (LOG_PUBLISHED - log_min) / (LOG_PUBLISHED - LOG_EXACT)))
+    share *= share * (3.0 - 2.0 * share)
     log_p, error = 0.0, 0.0
     for part, tail in ((1.0 - share, _published_tail), (share, _exact_tail)):
         if part > 0.0:
@@ -231,8 +236,8 @@ def liu_quantile(log_p: float, eigenvalues: Floats) -> float:
     """Return the quantile of a chi-square mixture by matching mean, variance, skewness and kurtosis (Liu et al. 2009).
 
     With c_k = sum lambda^k, s1 = c3 / c2^1.5 and s2 = c4 / c2^2, the matching chi-square has l degrees of freedom,
-    l = 1/s2, or a^2 - 2 d with a = 1/(s1 - sqrt(s1^2 - s2)), d = s1 a^3 - a^2 when s1^2 > s2; the quantile is centred and scaled
-    without its noncentrality, as in R SKAT.
+    l = 1/s2, or a^2 - 2 d with a = 1/(s1 - sqrt(s1^2 - s2)), d = s1 a^3 - a^2 when s1^2 > s2; the quantile is centred
+    and scaled without its noncentrality, as in R SKAT.
     """
     c1, c2, c3, c4 = (float((eigenvalues**k).sum()) for k in (1, 2, 3, 4))
     if eigenvalues.size == 1:

@@ -41,8 +41,9 @@ def compute_weights(name: str, maf: Floats, annotations: Mapping[str, Floats]) -
     """Return the weight of every variant.
 
     With ``p = min(maf, 1 - maf)``: ``flat`` is 1; ``beta_a_b`` the density ``p^(a-1) (1-p)^(b-1) / B(a, b)`` (Wu et al.
-    2011); ``madsen-browning`` is ``1 / sqrt(p (1-p))`` (Madsen & Browning 2009); ``annotation:COLUMN`` the column itself.
-    A density that is infinite, which happens at p = 0 only, gives weight 0: such a variant has no score anyway.
+    2011); ``madsen-browning`` is ``1 / sqrt(p (1-p))`` (Madsen & Browning 2009); ``annotation:COLUMN`` the column
+    itself. A density that is infinite, which happens at p = 0 only, gives weight 0: such a variant has no score
+    anyway.
 
     Args:
         name: one of the names above.

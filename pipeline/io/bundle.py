@@ -1,7 +1,7 @@
 """The study bundle: what a cohort shares, written and read.
 
-A directory of ``study.json``, ``variants.parquet`` and ``genes/*.parquet`` (see `pipeline.schema`). No row of individual
-data; genotype counts below the study's minimum cell are withheld (-1).
+A directory of ``study.json``, ``variants.parquet`` and ``genes/*.parquet`` (see `pipeline.schema`). No row of
+individual data; genotype counts below the study's minimum cell are withheld (-1).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pipeline.schema import BUNDLE_GENES, BUNDLE_VARIANTS, TableSchema, validate
 Floats = NDArray[np.float64]
 FORMAT, VERSION = "locomass-study-bundle", 1
 PARTS_IN_MEMORY = 4
+ROUNDING = 1e-10  # a variance below this share of G'WG is rounding
 
 
 @dataclass(frozen=True)
@@ -179,9 +180,7 @@ class Bundle:
 
     def _decode(self, table: pa.Table) -> dict[str, StudyGene]:
         """Return the genes of a table of genes/*.parquet."""
-        lists = {
-            name: table.column(name).combine_chunks() for name in ("variant", "row", "column", "value", "B", "b")
-        }
+        lists = {name: table.column(name).combine_chunks() for name in ("variant", "row", "column", "value", "B", "b")}
         flat = {name: column.values.to_numpy(zero_copy_only=False) for name, column in lists.items()}
         bounds = {name: column.offsets.to_numpy() for name, column in lists.items()}
         genes: dict[str, StudyGene] = {}
@@ -215,9 +214,16 @@ class Bundle:
         return self._parts[name]
 
     def information(self, gene: StudyGene, trait: str) -> Floats:
-        """Return (m, m) ``K = G'WG - B'B - b'b``; V of the trait is K / sigma2."""
+        """Return (m, m) ``K = G'WG - B'B - b'b``; V of the trait is K / sigma2; exactly zero where nothing varies."""
         info = self.traits[trait]
         c = gene.covariances[info["covariance"]]
         b = c.b[self.covariances[info["covariance"]]["traits"].index(trait)]
         rows = np.vstack([c.B, b]) if b.shape[0] else c.B
-        return information_matrix(len(gene.position), c.row, c.column, c.value, np.ascontiguousarray(rows))
+        K = information_matrix(len(gene.position), c.row, c.column, c.value, np.ascontiguousarray(rows))
+        squares = np.zeros(len(K))
+        on_diagonal = c.row == c.column
+        squares[c.row[on_diagonal]] = c.value[on_diagonal]
+        rounding = np.diag(K) <= ROUNDING * squares  # constant given the covariates: what is left is no variance
+        K[rounding] = 0.0
+        K[:, rounding] = 0.0
+        return K

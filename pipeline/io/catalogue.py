@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.align import VariantMatch, match_variants, sort_alleles
+from pipeline.align import VariantMatch, match_variants, refuse_duplicates, sort_alleles
 from pipeline.config import Genes
 from pipeline.errors import MatchError
 from pipeline.io.annotations import Annotations, read_annotations, read_masks
@@ -74,7 +74,8 @@ def open_catalogue(genes: Genes, folder: Path) -> Catalogue:
     ref, alt = (np.array([p[i] for p in parts], object) for i in (2, 3))
     chromosome = np.array([p[0] for p in parts], object)
     position = np.array([int(p[1]) for p in parts], np.int64)
-    masks, member, columns = (ALL_VARIANTS,), np.ones((1, len(keys)), np.bool_), {}
+    masks: tuple[str, ...] = (ALL_VARIANTS,)
+    member, columns = np.ones((1, len(keys)), np.bool_), {}
     if annotations is not None:
         rows = annotations.find_rows(sets)
         if not np.any(rows >= 0):
@@ -142,7 +143,15 @@ def locate_variants(catalogue: Catalogue, bim: pd.DataFrame) -> StudyVariants:
     offsets = np.concatenate(([0], np.cumsum(counts)))
     absent = np.diff(c.sets.offsets) - counts
     return StudyVariants(
-        row, c.chromosome[at], c.position[at], c.ref[at], c.alt[at], match.a1_is_alt[at], offsets, inverse.reshape(-1), absent
+        row,
+        c.chromosome[at],
+        c.position[at],
+        c.ref[at],
+        c.alt[at],
+        match.a1_is_alt[at],
+        offsets,
+        inverse.reshape(-1),
+        absent,
     )
 
 
@@ -151,7 +160,10 @@ def _locate_regions(catalogue: Catalogue, bim: pd.DataFrame) -> StudyVariants:
     sets = catalogue.sets
     label = bim["chromosome"].astype(str).to_numpy(object)
     position = bim["position"].to_numpy(np.int64)
-    order = {c: np.flatnonzero(label == c) for c in set(sets.chromosome)}
+    order = {}
+    for chromosome in set(sets.chromosome):
+        rows = np.flatnonzero(label == chromosome)
+        order[chromosome] = rows[np.argsort(position[rows], kind="stable")]
     picks = []
     for gene in sets:
         rows = order[gene.chromosome]
@@ -165,6 +177,7 @@ def _locate_regions(catalogue: Catalogue, bim: pd.DataFrame) -> StudyVariants:
         )
     row, inverse = np.unique(members, return_inverse=True)
     table = bim.iloc[row]
+    refuse_duplicates(table, bim.attrs.get("path", "the .bim"))
     a1, a2 = table["a1"].to_numpy(object), table["a2"].to_numpy(object)
     named = parse_variant_keys(table["id"].tolist()).key
     last = np.array([k.rsplit(":", 1)[-1] if k else "" for k in named], object)
@@ -183,7 +196,9 @@ def _locate_regions(catalogue: Catalogue, bim: pd.DataFrame) -> StudyVariants:
     )
 
 
-def unordered_key(position: NDArray[np.int64], ref: NDArray[np.object_], alt: NDArray[np.object_]) -> list[tuple[int, str, str]]:
+def unordered_key(
+    position: NDArray[np.int64], ref: NDArray[np.object_], alt: NDArray[np.object_]
+) -> list[tuple[int, str, str]]:
     """Return (position, first allele, second allele) of each variant, alleles in alphabetical order."""
     low, high = sort_alleles(ref, alt)
     return list(zip(position.tolist(), low.tolist(), high.tolist(), strict=True))

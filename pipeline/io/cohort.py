@@ -1,4 +1,4 @@
-"""One cohort: its sequencing fileset, analysed samples, traits and covariates, joined by label with every drop counted."""
+"""One cohort: its sequencing fileset, samples, traits and covariates, joined by label with every drop counted."""
 
 from __future__ import annotations
 

@@ -136,6 +136,13 @@ def read_prediction_list(path: str | Path) -> dict[str, Path]:
         fields = text.split(maxsplit=1)
         if len(fields) != 2:
             raise FormatError(f"expected a trait and a .loco file, got '{text.strip()}'", path=path, line=number)
+        if fields[0] == "FID_IID":
+            raise FormatError(
+                "this is a .loco file, not a list of them; expected lines `trait file.loco` (in a configuration: "
+                "loco: {trait: file.loco})",
+                path=path,
+                line=number,
+            )
         trait, target = fields[0], path.parent / fields[1].strip()
         if trait in files:
             raise FormatError(f"trait '{trait}' is listed twice", path=path, line=number)

@@ -155,7 +155,9 @@ def read_null_models(path: Path, samples: NDArray[np.object_]) -> NullModels:
     first = next(iter(data.values()))
     stored = first["sample"].values.astype(str).astype(object)
     if not np.array_equal(stored, samples):
-        raise FormatError("made for other samples than the configuration now selects; run `locomass denoise` again", path=path)
+        raise FormatError(
+            "made for other samples than the configuration now selects; run `locomass denoise` again", path=path
+        )
     chromosomes = {
         c: ChromosomeModel(
             d["columns"].values,

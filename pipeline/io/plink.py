@@ -144,7 +144,9 @@ def _read_rows(bed: BedFile, rows: NDArray[np.int64], out: NDArray[np.uint8]) ->
     try:
         handle = os.open(bed.path, os.O_RDONLY)
     except OSError as error:
-        raise InputError(f"cannot read {bed.path}: {error.strerror}; was it moved while the run was going on?") from None
+        raise InputError(
+            f"cannot read {bed.path}: {error.strerror}; was it moved while the run was going on?"
+        ) from None
     try:
         for low, high in zip(starts[:-1], starts[1:], strict=True):
             _read_fully(handle, out[low:high].reshape(-1), 3 + int(rows[low]) * bed.row_bytes, bed)
@@ -195,6 +197,7 @@ def open_fileset(path: str | Path) -> Fileset:
     fam = labels[0]
     _check_duplicate_samples(fam, labels[1])
     variants = pd.concat(tables, ignore_index=True) if len(tables) > 1 else tables[0]
+    variants.attrs["path"] = str(beds[0].path.with_suffix(".bim")) if len(beds) == 1 else f"{path} (.bim files)"
     return Fileset(
         tuple(beds), variants, fam["fid"].to_numpy(object), fam["iid"].to_numpy(object), fam["sex"].to_numpy(np.int64)
     )
@@ -225,7 +228,11 @@ def _read_fam(path: Path) -> pd.DataFrame:
             if not fields:
                 continue
             if len(fields) < 5:
-                raise FormatError(f"expected 6 fields (FID IID father mother sex phenotype), found {len(fields)}", path=path, line=number)
+                raise FormatError(
+                    f"expected 6 fields (FID IID father mother sex phenotype), found {len(fields)}",
+                    path=path,
+                    line=number,
+                )
             rows.append((fields[0], fields[1], int(fields[4]) if fields[4] in ("1", "2") else 0))
     if not rows:
         raise FormatError("no samples", path=path)
@@ -238,6 +245,8 @@ def _open_text(path: Path) -> Any:
         return open(path, encoding="utf-8", errors="replace")
     except FileNotFoundError:
         raise InputError(f"no such file: {path}; a .bed needs its .bim and .fam beside it") from None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
 
 
 def _read_bim(path: Path) -> pd.DataFrame:
@@ -282,8 +291,11 @@ def _read_bim(path: Path) -> pd.DataFrame:
 
 def _check_bed(path: Path, n_samples: int, n_variants: int) -> None:
     """Raise unless the .bed has the PLINK 1 variant-major magic and the size its .bim and .fam promise."""
-    with open(path, "rb") as handle:
-        magic = handle.read(3)
+    try:
+        with open(path, "rb") as handle:
+            magic = handle.read(3)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
     if magic != MAGIC:
         hint = "; it is sample-major: rewrite it with `plink --make-bed`" if magic == b"\x6c\x1b\x00" else ""
         raise FormatError(

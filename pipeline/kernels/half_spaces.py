@@ -1,8 +1,8 @@
 """P(max_t |Z_t| >= z) of a multivariate normal vector, by importance sampling of a union of half-spaces.
 
 Owen, Maximov & Chertkov 2019, Electronic Journal of Statistics 13:231. Draw a coordinate t at random, draw Z given
-``|Z_t| >= z``, and count the coordinates beyond z: ``P = k 2 Phi(-z) E[1 / #{s: |Z_s| >= z}]``. Every draw lies in the event, so
-the relative error does not grow in the tail; it depends on the overlap of the half-spaces only.
+``|Z_t| >= z``, and count the coordinates beyond z: ``P = k 2 Phi(-z) E[1 / #{s: |Z_s| >= z}]``. Every draw lies in
+the event, so the relative error does not grow in the tail; it depends on the overlap of the half-spaces only.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ Floats = NDArray[np.float64]
 def _draw_tail(z: float, rng: np.random.Generator) -> float:
     """Return a draw of |N(0, 1)| given that it is at least z.
 
-    Marsaglia's tail method, ``x = sqrt(z^2 - 2 log u)`` accepted with probability z/x, from z = 1 on; plain rejection below.
+    Marsaglia's tail method, ``x = sqrt(z^2 - 2 log u)`` accepted with probability z/x, from z = 1 on; plain rejection
+    below.
     """
     if z < 1.0:
         while True:

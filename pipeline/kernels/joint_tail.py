@@ -5,8 +5,8 @@ x ~ N(0, A), b = 1'x the burden, S = x'x. Given ``b = sqrt(1'A1) z`` the rest of
     P = P(|z| > z_end) + integral over |z| < z_end of P(S > delta(z^2) | z) phi(z) dz.
 
 delta is the lower envelope of straight lines in z^2 (SKAT-O) or a square root (the random effects test). The survival
-function is integrated, never 1 - cdf, and in log space: the integrand is scaled by its largest value. Between the kinks of
-the boundary it is smooth, and adaptive Gauss-Kronrod quadrature (7, 15) converges quickly.
+function is integrated, never 1 - cdf, and in log space: the integrand is scaled by its largest value. Between the
+kinks of the boundary it is smooth, and adaptive Gauss-Kronrod quadrature (7, 15) converges quickly.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from pipeline.kernels.mixture import mixture_logsf, noncentral_logsf
+from pipeline.kernels.mixture import mixture_logsf_scalar, noncentral_logsf
 from pipeline.kernels.tails import log_erfc
 
 Floats = NDArray[np.float64]
@@ -59,7 +59,6 @@ LOG_DENSITY = 0.5 * math.log(2.0 / math.pi)  # of |z| at 0
 SQRT_HALF = math.sqrt(0.5)
 MAX_INTERVALS = 400
 WIDEST = 4.0
-CLOSE = 0.02
 TOLERANCE = 1e-7
 
 
@@ -77,9 +76,7 @@ def _log_integrand(z: float, intercept: Floats, slope: Floats, root: Floats, lam
         return density
     if shift.shape[0] > 0:
         return density + noncentral_logsf(delta, lambdas, shift * x)[0]
-    one = np.empty(1)
-    one[0] = delta
-    return density + mixture_logsf(one, lambdas)[0][0]
+    return density + mixture_logsf_scalar(delta, lambdas)[0]
 
 
 @njit(cache=True, nogil=True)
@@ -117,7 +114,8 @@ def integrate_boundary(
 
     Args:
         breaks: (b,) increasing, from 0 to z_end: the kinks of the boundary in z = |burden| in standard deviations.
-        intercept, slope: (r,) lines ``delta = min_r (intercept_r - slope_r z^2)``; empty when ``root`` is given.
+        intercept: (r,) see ``slope``.
+        slope: (r,) of the lines ``delta = min_r (intercept_r - slope_r z^2)``; empty when ``root`` is given.
         root: empty, or (4,) of ``delta = root_0 + sqrt(root_1 (root_2 - z^2)) - root_3 z^2``.
         lambdas: (k,) weights of the mixture that S given z is.
         shift: (k,) noncentralities per unit of z^2, or empty for a central mixture.
@@ -126,7 +124,7 @@ def integrate_boundary(
     top, value, error = np.empty(MAX_INTERVALS), np.empty(MAX_INTERVALS), np.empty(MAX_INTERVALS)
     n = 0
     for b in range(breaks.shape[0] - 1):
-        pieces = max(1, int(math.ceil((breaks[b + 1] - breaks[b]) / WIDEST)))
+        pieces = max(1, math.ceil((breaks[b + 1] - breaks[b]) / WIDEST))
         width = (breaks[b + 1] - breaks[b]) / pieces
         for i in range(pieces):
             if width > 0.0 and n < MAX_INTERVALS - 1:
@@ -161,10 +159,7 @@ def integrate_boundary(
 
 @njit(cache=True, nogil=True)
 def line_breaks(intercept: Floats, slope: Floats, z_end: float) -> Floats:
-    """Return 0, the kinks of ``min_r (intercept_r - slope_r z^2)`` and z_end, increasing in z.
-
-    Kinks that follow a break closely are left to the adaptive quadrature.
-    """
+    """Return 0, the kinks of ``min_r (intercept_r - slope_r z^2)`` and z_end, increasing in z."""
     breaks = np.empty(intercept.shape[0] + 2)
     breaks[0] = 0.0
     n = 1
@@ -183,8 +178,7 @@ def line_breaks(intercept: Floats, slope: Floats, z_end: float) -> Floats:
         if follower < 0:
             break
         x, active = nearest, follower
-        if math.sqrt(x) > breaks[n - 1] + CLOSE * z_end:
-            breaks[n] = math.sqrt(x)
-            n += 1
+        breaks[n] = math.sqrt(x)
+        n += 1
     breaks[n] = z_end
     return breaks[: n + 1]

@@ -12,7 +12,8 @@ converges geometrically; its nodes are doubled until two sums agree (Rice 1980, 
 Lugannani & Rice 1980, Adv. Appl. Prob. 12:475). Only ratios to the value at s0 are summed, hence no underflow: log p is
 ``f(s0)`` plus the logarithm of a number of order one.
 
-Inside, everything is scaled by the largest weight: rho_i = lambda_i / max(lambda), x = q / max(lambda), z = 2 s max(lambda).
+Inside, everything is scaled by the largest weight: rho_i = lambda_i / max(lambda), x = q / max(lambda), z = 2 s
+max(lambda).
 """
 
 from __future__ import annotations
@@ -314,6 +315,16 @@ def mixture_logsf(q: Floats, lambdas: Floats) -> tuple[Floats, Floats]:
 
 
 @njit(cache=True, nogil=True)
+def mixture_logsf_scalar(q: float, lambdas: Floats) -> tuple[float, float]:
+    """Return log P(sum_i lambda_i chi2_1 > q) and the relative error of p, of one q; see ``mixture_logsf``."""
+    rho, gap, top = _scaled_weights(lambdas)
+    if math.isnan(top):
+        return math.nan, math.nan
+    k = rho.shape[0]
+    return _log_sf(rho, gap, np.zeros(k), False, rho.sum(), q / top, np.empty(k), np.empty(k))
+
+
+@njit(cache=True, nogil=True)
 def noncentral_logsf(q: float, lambdas: Floats, shift: Floats) -> tuple[float, float]:
     """Return log P(sum_i (sqrt(lambda_i) g_i + sqrt(shift_i))^2 > q) and the relative error of p.
 
@@ -338,7 +349,7 @@ def mixture_isf(log_p: float, lambdas: Floats) -> float:
         return math.nan
     k = rho.shape[0]
     if k == 1:
-        return top * log_chi2_isf_scalar(log_p)
+        return float(top * log_chi2_isf_scalar(log_p))
     nu, kappa, eta = np.zeros(k), np.empty(k), np.empty(k)
     mean = rho.sum()
     low, high = 0.0, math.inf
@@ -357,7 +368,7 @@ def mixture_isf(log_p: float, lambdas: Floats) -> float:
         if abs(new - x) < 1e-10 * x:
             return top * new
         new_value = _log_sf(rho, gap, nu, False, mean, new, kappa, eta)[0] - log_p
-        if new_value < value and new > x or new_value > value and new < x:
+        if (new_value < value and new > x) or (new_value > value and new < x):
             slope = (new_value - value) / (new - x)
         x, value = new, new_value
     return top * x

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack, qr, solve_triangular
+from scipy.special import expit
 
 from pipeline.errors import StatisticsError
 
 Floats = NDArray[np.float64]
+MAX_LINEAR_PREDICTOR = 30.0  # beyond it a fitted probability is 0 or 1 to rounding: separation
 RANK_TOLERANCE = 1e-9  # relative length of a column left after the ones before it are projected out
 
 
@@ -107,6 +109,8 @@ def fit_linear(y: Floats, Z: Floats, F: Floats, offset: Floats) -> NullModel:
     if n <= p + q:
         raise StatisticsError(f"{n} samples cannot fit {p + q} covariates; remove covariates")
     after = float(residual @ residual)
+    if after <= 1e-20 * before:
+        raise StatisticsError("the LOCO prediction explains the trait exactly; is it the trait itself?")
     sigma2 = after / (n - p - q)
     if q:
         inverse = solve_triangular(R, np.eye(q))
@@ -145,12 +149,14 @@ def extra_design(F: Floats, Z: Floats) -> Floats:
     return _residual_basis(F, Z)[0] if F.shape[1] else np.empty((len(F), 0))
 
 
-def fit_logistic(y: Floats, X: Floats, F: Floats, offset: Floats) -> NullModel:
+def fit_logistic(y: Floats, Z: Floats, F: Floats, offset: Floats) -> NullModel:
     """Fit ``logit(mu) = X a + F b + offset`` by maximum likelihood.
+
+    The likelihood is climbed in an orthonormal basis of [X, F], so that the scale of covariates does not matter.
 
     Args:
         y: (n,) 0 or 1.
-        X: (n, p) covariates with intercept.
+        Z: (n, p) orthonormal basis of the covariates, intercept among them.
         F: (n, q) LOCO predictions used as covariates; q = 0 in offset mode.
         offset: (n,) LOCO prediction used as offset; zero otherwise.
 
@@ -160,22 +166,30 @@ def fit_logistic(y: Floats, X: Floats, F: Floats, offset: Floats) -> NullModel:
     Raises:
         StatisticsError: no cases or no controls, or cases and controls are separated by the covariates.
     """
-    n_cases = int(y.sum())
-    if n_cases in (0, len(y)):
-        raise StatisticsError(f"the trait has no {'cases' if n_cases == 0 else 'controls'} among the {len(y)} analysed samples")
-    mu0, _, _ = _newton(y, X, np.zeros(len(y)))
-    mu, coefficients, se = (mu0, np.empty(0), np.empty(0))
-    if F.shape[1] or np.any(offset != 0):
-        mu, coefficients, se = _newton(y, np.hstack([X, F]), offset)
+    n_cases, n = int(y.sum()), len(y)
+    if n_cases in (0, n):
+        raise StatisticsError(
+            f"the trait has no {'cases' if n_cases == 0 else 'controls'} among the {n} analysed samples"
+        )
     q = F.shape[1]
+    mu0, _, _ = _newton(y, Z, np.zeros(n))
+    mu, slope, slope_se = mu0, np.empty(0), np.empty(0)
+    if q:
+        basis, R = _residual_basis(F, Z)
+        mu, coefficients, covariance = _newton(y, np.hstack([Z, basis]), offset)
+        back = solve_triangular(R, np.eye(q))  # F b = Z(...) + basis R b
+        slope = back @ coefficients[-q:]
+        slope_se = np.sqrt(np.diag(back @ covariance[-q:, -q:] @ back.T))
+    elif np.any(offset != 0):
+        mu, _, _ = _newton(y, Z, offset)
     before, after = float(((y - mu0) ** 2).sum()), float(((y - mu) ** 2).sum())
     weight = mu * (1 - mu)
     return NullModel(
         y - mu,
         weight,
         1.0,
-        coefficients[len(coefficients) - q :] if q else np.empty(0),
-        se[len(se) - q :] if q else np.empty(0),
+        slope,
+        slope_se,
         float(np.mean(mu0 * (1 - mu0))),
         float(np.mean(weight)),
         1 - after / before,
@@ -183,21 +197,22 @@ def fit_logistic(y: Floats, X: Floats, F: Floats, offset: Floats) -> NullModel:
     )
 
 
-def _newton(y: Floats, X: Floats, offset: Floats) -> tuple[Floats, Floats, Floats]:
-    """Return (mu, coefficients, standard errors) of a logistic regression by Newton's method with step halving."""
-    scale = np.sqrt((X**2).mean(axis=0))
-    A = X / scale
+def _newton(y: Floats, Z: Floats, offset: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return (mu, coefficients, their covariance) of a logistic regression on orthonormal columns.
+
+    Newton's method with step halving; stops when no linear predictor moves by more than 1e-10.
+    """
+    A = Z * np.sqrt(len(y))
     b = np.zeros(A.shape[1])
     eta = offset.copy()
     likelihood = -np.inf
     for _ in range(100):
-        mu = 1 / (1 + np.exp(-eta))
+        mu = expit(eta)
         H = A.T @ ((mu * (1 - mu))[:, None] * A)
-        gradient = A.T @ (y - mu)
         factor, info = lapack.dpotrf(H, lower=1)
         if info != 0:
             raise StatisticsError(_SEPARATED)
-        step = lapack.dpotrs(factor, gradient, lower=1)[0]
+        step = lapack.dpotrs(factor, A.T @ (y - mu), lower=1)[0]
         fraction = 1.0
         while True:
             eta_new = A @ (b + fraction * step) + offset
@@ -208,13 +223,13 @@ def _newton(y: Floats, X: Floats, offset: Floats) -> tuple[Floats, Floats, Float
         b, eta, likelihood = b + fraction * step, eta_new, new
         if np.max(np.abs(A @ step)) < 1e-10:
             break
-        if np.max(np.abs(b)) > 1e4:
+        if np.max(np.abs(eta)) > MAX_LINEAR_PREDICTOR + np.max(np.abs(offset)):
             raise StatisticsError(_SEPARATED)
     else:
         raise StatisticsError(_SEPARATED)
-    mu = 1 / (1 + np.exp(-eta))
-    inverse = np.linalg.inv(A.T @ ((mu * (1 - mu))[:, None] * A))
-    return mu, b / scale, np.sqrt(np.diag(inverse)) / scale
+    mu = expit(eta)
+    covariance = np.linalg.inv(A.T @ ((mu * (1 - mu))[:, None] * A)) * len(y)
+    return mu, np.asarray(b * np.sqrt(len(y))), np.asarray(covariance)
 
 
 _SEPARATED = (

@@ -8,6 +8,8 @@ the file, so a carrier list is always short.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -19,8 +21,13 @@ ONES = np.uint64(0xFFFFFFFFFFFFFFFF)
 ONE = np.uint64(1)
 THREE = np.uint64(3)
 
-MISSING = -1  # the code of a missing call among carriers
+MISSING = -1  # the dosage of a missing call among carriers
+# dosages 2, 1 or MISSING (a byte of ones) by the two bits of a carrier, 8 bits each
+DOSAGES_A1 = np.uint64(0x02FF0100)
+DOSAGES_A2 = np.uint64(0x0201FF00)
+MISSING_CODE = 1  # its two bits in a .bed file
 
+Number = TypeVar("Number", bound=np.generic)
 Carriers = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int8], NDArray[np.bool_]]
 
 
@@ -39,7 +46,7 @@ def _tail_word(row: NDArray[np.uint8], start: int, n_samples: int) -> np.uint64:
 
 
 @njit(cache=True, nogil=True)
-def _count_not_a2(row: NDArray[np.uint8], n_samples: int) -> int:
+def _count_not_a2(row: NDArray[np.uint8], n_samples: int) -> np.int64:
     """Return how many calls of a packed row are not A2/A2 (missing ones included)."""
     n_words = (n_samples // 4) // 8
     count = np.uint64(0)
@@ -75,20 +82,15 @@ def _emit_word(
     at: int,
 ) -> int:
     """Append the carriers of one word; ``x`` has 00 where the call is homozygous for the other allele."""
+    decode = DOSAGES_A1 if a1_counted else DOSAGES_A2
     nonzero = (x | (x >> ONE)) & PAIRS
     while nonzero != np.uint64(0):
         shift = trailing_zeros(nonzero)
         nonzero &= nonzero - ONE
         where = position[base + np.int64(shift >> ONE)]
         if where >= 0:
-            code = (x >> shift) & THREE
             # x = ~word when A1 is counted: 01 het, 10 missing, 11 A1/A1; x = word otherwise: 10 het, 01 missing
-            if code == THREE:
-                dosage[at] = 2
-            elif (code == ONE) == a1_counted:
-                dosage[at] = 1
-            else:
-                dosage[at] = MISSING
+            dosage[at] = np.int8((decode >> (((x >> shift) & THREE) << THREE)) & np.uint64(0xFF))
             sample[at] = where
             at += 1
     return at
@@ -132,7 +134,7 @@ def _emit_row(
 
 
 @njit(cache=True, nogil=True)
-def _grow(array: NDArray[np.generic], used: int, size: int) -> NDArray[np.generic]:
+def _grow(array: NDArray[Number], used: int, size: int) -> NDArray[Number]:
     """Return a copy of ``array`` with room for ``size`` entries."""
     larger = np.empty(size, array.dtype)
     larger[:used] = array[:used]
@@ -169,7 +171,7 @@ def scan_carriers(packed: NDArray[np.uint8], n_samples: int, position: NDArray[n
         if 2 * calls > n_samples:
             a1_counted[j] = False
             # missing calls stand in both counts, so this bounds the calls that are not A1/A1
-            calls = n_samples
+            calls = np.int64(n_samples)
         if at + calls > capacity:
             capacity = max(2 * capacity, at + calls)
             sample = _grow(sample, at, capacity)
@@ -211,6 +213,52 @@ def count_genotypes(
 
 
 @njit(cache=True, nogil=True)
+def _count_codes(row: NDArray[np.uint8], n_samples: int) -> tuple[np.int64, np.int64, np.int64]:
+    """Return how many calls of a packed row are missing, het and A1/A1."""
+    n_words = (n_samples // 4) // 8
+    missing, het, hom = np.uint64(0), np.uint64(0), np.uint64(0)
+    for w in range(n_words + 1):
+        if w < n_words:
+            x = load_word(row, 8 * w)
+        elif 32 * n_words < n_samples:
+            x = _tail_word(row, 8 * n_words, n_samples)
+        else:
+            break
+        low, high = x & PAIRS, (x >> ONE) & PAIRS
+        missing += popcount(low & ~high)
+        het += popcount(high & ~low)
+        hom += popcount(~(low | high) & PAIRS)
+    return np.int64(missing), np.int64(het), np.int64(hom)
+
+
+@njit(cache=True, nogil=True)
+def _is_identity(position: NDArray[np.int32]) -> bool:
+    """Return whether all samples are kept in the order of the file."""
+    for i in range(position.shape[0]):  # noqa: SIM110 - numba has no generators in all()
+        if position[i] != i:
+            return False
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _fill_row(row: NDArray[np.uint8], value: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+    """Write the four values of every byte at once: ``out[i] = value[code of call i]``."""
+    table = np.empty((256, 4), np.float32)
+    for byte in range(256):
+        for k in range(4):
+            table[byte, k] = value[(byte >> (2 * k)) & 3]
+    n = out.shape[0]
+    for b in range(n // 4):
+        four = table[row[b]]
+        out[4 * b] = four[0]
+        out[4 * b + 1] = four[1]
+        out[4 * b + 2] = four[2]
+        out[4 * b + 3] = four[3]
+    for i in range(n & ~3, n):
+        out[i] = value[(row[i >> 2] >> (2 * (i & 3))) & 3]
+
+
+@njit(cache=True, nogil=True)
 def decode_dosage(
     packed: NDArray[np.uint8],
     position: NDArray[np.int32],
@@ -230,25 +278,72 @@ def decode_dosage(
     """
     m = packed.shape[0]
     n = position.shape[0]
+    all_kept = n == n_kept and _is_identity(position)
     frequency = np.empty(m, np.float32)
-    table = np.array([2.0, np.nan, 1.0, 0.0], np.float32)
+    value = np.array([2.0, 0.0, 1.0, 0.0], np.float32)
     for j in range(m):
-        total = 0.0
-        n_missing = 0
-        for i in range(n):
-            where = position[i]
-            if where >= 0:
-                value = table[(packed[j, i >> 2] >> (2 * (i & 3))) & 3]
-                out[j, where] = value
-                if np.isnan(value):
-                    n_missing += 1
-                else:
-                    total += value
+        row = packed[j]
+        if all_kept:
+            n_missing, n_het, n_hom = _count_codes(row, n)
+        else:
+            n_missing, n_het, n_hom = 0, 0, 0
+            for i in range(n):
+                if position[i] >= 0:
+                    code = (row[i >> 2] >> (2 * (i & 3))) & 3
+                    n_missing += code == 1
+                    n_het += code == 2
+                    n_hom += code == 0
         n_seen = n_kept - n_missing
-        mean = total / n_seen if n_seen > 0 else 0.0
+        mean = (n_het + 2 * n_hom) / n_seen if n_seen > 0 else 0.0
         frequency[j] = mean / 2 if n_seen > 0 else np.nan
-        if n_missing > 0:
-            for i in range(n_kept):
-                if np.isnan(out[j, i]):
-                    out[j, i] = mean
+        value[MISSING_CODE] = mean
+        if all_kept:
+            _fill_row(row, value, out[j])
+        else:
+            for i in range(n):
+                if position[i] >= 0:
+                    out[j, position[i]] = value[(row[i >> 2] >> (2 * (i & 3))) & 3]
     return frequency
+
+
+@njit(cache=True, nogil=True)
+def add_weighted_dosage(
+    packed: NDArray[np.uint8], n_samples: int, weights: NDArray[np.float64], out: NDArray[np.float64]
+) -> None:
+    """Add centred, weighted A1 counts of packed rows to the scores of all samples, by a table of 256 bytes per row.
+
+    ``out_ik += sum_j w_jk (g_ij - 2 f_j)``, f the A1 frequency of the row; a missing call adds nothing.
+
+    Args:
+        packed: (m, ceil(n / 4)) rows of a .bed file.
+        n_samples: n.
+        weights: (m, k) weight of one A1 allele.
+        out: (n, k) contiguous, added to.
+    """
+    n_weights = weights.shape[1]
+    width = 4 * n_weights
+    one = np.zeros((4, n_weights))
+    table = np.empty((256, width))
+    scores = out.reshape(-1)
+    for j in range(packed.shape[0]):
+        row = packed[j]
+        n_missing, n_het, n_hom = _count_codes(row, n_samples)
+        if n_missing == n_samples:
+            continue
+        mean = (n_het + 2 * n_hom) / (n_samples - n_missing)
+        for c in range(n_weights):
+            one[0, c] = weights[j, c] * (2.0 - mean)
+            one[2, c] = weights[j, c] * (1.0 - mean)
+            one[3, c] = -weights[j, c] * mean
+        for byte in range(256):
+            for k in range(4):
+                for c in range(n_weights):
+                    table[byte, k * n_weights + c] = one[(byte >> (2 * k)) & 3, c]
+        for b in range(n_samples // 4):
+            added = table[row[b]]
+            four = scores[b * width : (b + 1) * width]
+            for c in range(width):
+                four[c] += added[c]
+        for i in range(n_samples & ~3, n_samples):
+            for c in range(n_weights):
+                out[i, c] += one[(row[i >> 2] >> (2 * (i & 3))) & 3, c]

@@ -127,9 +127,7 @@ def cross_products(
 
 
 @njit(cache=True, nogil=True)
-def compress_lower(
-    block: Floats, first: int
-) -> tuple[NDArray[np.int32], NDArray[np.int32], Floats]:
+def compress_lower(block: Floats, first: int) -> tuple[NDArray[np.int32], NDArray[np.int32], Floats]:
     """Return (row, column, value) of the non-zero entries of a block of a lower triangle, row by row."""
     count = 0
     for a in range(block.shape[0]):
@@ -173,9 +171,7 @@ def sparse_cross_products(
 
 
 @njit(cache=True, nogil=True)
-def information_matrix(
-    m: int, row: NDArray[np.int32], column: NDArray[np.int32], value: Floats, B: Floats
-) -> Floats:
+def information_matrix(m: int, row: NDArray[np.int32], column: NDArray[np.int32], value: Floats, B: Floats) -> Floats:
     """Return the dense information matrix ``V = G'WG - B'B``.
 
     Args:

@@ -84,9 +84,9 @@ def chi2_isf_log(log_p: Floats) -> Floats:
 def cauchy_combine(log_p: Floats, weights: Floats) -> Floats:
     """Return the Cauchy combination of p-values, all in natural logarithms.
 
-    ``T = sum_i w_i cot(pi p_i) / sum_i w_i`` and ``p = arccot(T) / pi`` (Liu & Xie 2020, JASA 115:393). A p below 1e-13 enters
-    as ``log cot(pi p) = -log p - log pi``, so nothing is floored. A p that is 1 to rounding counts as 1 - 1/d, d the
-    number of p-values. NaN and zero weights are left out; a single p-value is returned unchanged.
+    ``T = sum_i w_i cot(pi p_i) / sum_i w_i`` and ``p = arccot(T) / pi`` (Liu & Xie 2020, JASA 115:393). A p below
+    1e-13 enters as ``log cot(pi p) = -log p - log pi``, so nothing is floored. A p that is 1 to rounding counts as 1
+    - 1/d, d the number of p-values. NaN and zero weights are left out; a single p-value is returned unchanged.
 
     Args:
         log_p: (d, T) one column per trait.

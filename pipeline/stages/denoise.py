@@ -1,4 +1,4 @@
-"""De-noising: null models per trait and chromosome with the LOCO prediction as covariate or offset, and their record."""
+"""De-noising: null models per trait and chromosome, the LOCO prediction as covariate or offset, and their record."""
 
 from __future__ import annotations
 
@@ -15,15 +15,22 @@ from pipeline.errors import MatchError, StatisticsError
 from pipeline.io.cohort import Cohort, Trait
 from pipeline.io.null_models import (
     ALL_CHROMOSOMES,
+    RESIDUAL_SD,
     ChromosomeModel,
     ColumnLabel,
     Covariance,
     NullModels,
-    RESIDUAL_SD,
     write_null_models,
 )
 from pipeline.io.results import write_tsv
-from pipeline.kernels.null_model import NullModel, extra_design, fit_linear, fit_logistic, orthonormal_design, residual_sd
+from pipeline.kernels.null_model import (
+    NullModel,
+    extra_design,
+    fit_linear,
+    fit_logistic,
+    orthonormal_design,
+    residual_sd,
+)
 from pipeline.schema import NULL_MODELS
 
 Floats = NDArray[np.float64]
@@ -165,7 +172,7 @@ def _fit_chromosome(
                     model = fit_linear(here, bases[s], as_columns, offset)
                     Z, extra = bases[s], extra_design(as_columns, bases[s])
                 else:
-                    model = fit_logistic(here, X, as_columns, offset)
+                    model = fit_logistic(here, bases[s], as_columns, offset)
                     full, full_names = np.hstack([X, as_columns]), [*names, *["LOCO prediction"] * as_columns.shape[1]]
                     Z, extra = orthonormal_design(full, model.weight, full_names), np.empty((len(here), 0))
             except StatisticsError as error:

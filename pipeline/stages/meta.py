@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from pipeline.align import chromosome_order
 from pipeline.cluster import Executor
 from pipeline.config import Tests
-from pipeline.errors import MatchError
-from pipeline.gene_tests.base import ScoreStatistics, TestResult
+from pipeline.errors import GENE_FAILURES, MatchError
+from pipeline.gene_tests.base import ScoreStatistics, TestResult, missing_result
 from pipeline.gene_tests.registry import TESTS, evaluate
 from pipeline.io.bundle import Bundle, StudyGene
 from pipeline.io.catalogue import Catalogue, unordered_key
@@ -114,9 +114,7 @@ def group_traits(bundles: Sequence[Bundle]) -> list[TraitGroup]:
                     f"rename one of them"
                 )
     for name in kinds:
-        key = tuple(
-            (k, b.sample_sets[b.traits[name]["sample_set"]]) for k, b in enumerate(bundles) if name in b.traits
-        )
+        key = tuple((k, b.sample_sets[b.traits[name]["sample_set"]]) for k, b in enumerate(bundles) if name in b.traits)
         groups.setdefault(key, []).append(name)
     out = []
     for key, names in groups.items():
@@ -191,7 +189,11 @@ class SharedV:
 
 
 def sum_studies(
-    bundles: Sequence[Bundle], union: UnionGene, group: TraitGroup, chromosome: str, included: dict[int, NDArray[np.bool_]]
+    bundles: Sequence[Bundle],
+    union: UnionGene,
+    group: TraitGroup,
+    chromosome: str,
+    included: dict[int, NDArray[np.bool_]],
 ) -> Iterator[SharedV]:
     """Sum U and V over the studies of a trait group: ``U = sum_k U_k``, ``V = sum_k V_k``.
 
@@ -341,20 +343,53 @@ def run_meta_task(task: MetaTask) -> int:
     bundles = [Bundle(path) for path in task.bundles]
     groups = group_traits(bundles)
     genes = [bundle.read_genes(g.gene for g in task.genes) for bundle in bundles]
-    rows, audit, singles = RowCollector(), [], []
+    rows, failed = RowCollector(), 0
+    audit: list[dict[str, Any]] = []
+    singles: list[pa.Table] = []
     for request in task.genes:
-        union = unite_gene(request, {k: found[request.gene] for k, found in enumerate(genes) if request.gene in found})
-        for group in groups:
-            frequency = pool_frequencies(union, group, request.external)
-            selections = list(select_variants(request, union, frequency, group, task, audit))
-            included = _included(union, frequency, task)
-            for shared in sum_studies(bundles, union, group, request.chromosome, included):
-                _test_gene(request, union, frequency, group, shared, selections, task, rows)
-                singles.append(_single_variants(request, union, frequency, group, shared))
+        here = {k: found[request.gene] for k, found in enumerate(genes) if request.gene in found}
+        notes = [f"{bundles[k].study}: {gene.note}" for k, gene in here.items() if gene.note]
+        try:
+            _run_gene(request, here, bundles, groups, task, rows, audit, singles)
+        except GENE_FAILURES as error:
+            notes.append(f"failed: {error or type(error).__name__}")
+        failed += bool(notes)
+        for group in groups if notes else []:
+            for test in task.tests.names:
+                rows.add(
+                    _failed_row(request, test, group), group.traits, missing_result(len(group.traits), "; ".join(notes))
+                )
     write_parquet(task.part("variants"), pa.concat_tables(singles) if singles else SINGLE_VARIANTS.arrow.empty_table())
     write_parquet(task.part("audit"), pa.Table.from_pylist(audit, schema=MASK_AUDIT.arrow))
     write_parquet(task.part("tests"), rows.table())
-    return 0
+    return failed
+
+
+def _run_gene(
+    request: GeneRequest,
+    here: dict[int, StudyGene],
+    bundles: Sequence[Bundle],
+    groups: Sequence[TraitGroup],
+    task: MetaTask,
+    rows: RowCollector,
+    audit: list[dict[str, Any]],
+    singles: list[pa.Table],
+) -> None:
+    """Unite, sum and test one gene for all traits."""
+    union = unite_gene(request, here)
+    for group in groups:
+        frequency = pool_frequencies(union, group, request.external)
+        selections = list(select_variants(request, union, frequency, group, task, audit))
+        included = _included(union, frequency, task)
+        for shared in sum_studies(bundles, union, group, request.chromosome, included):
+            _test_gene(request, union, frequency, group, shared, selections, task, rows)
+            singles.append(_single_variants(request, union, frequency, group, shared))
+
+
+def _failed_row(request: GeneRequest, test: str, group: TraitGroup) -> tuple[Any, ...]:
+    """Return the constants of a row that says why a gene has no result."""
+    place = (request.gene, request.chromosome, request.start, request.end)
+    return (*place, "", float("nan"), "", test, 0, group.n_samples, 0, float("nan"))
 
 
 def _included(union: UnionGene, frequency: UnionFrequency, task: MetaTask) -> dict[int, NDArray[np.bool_]]:
@@ -537,7 +572,7 @@ def plan_tasks(
     c, sets = catalogue, catalogue.sets
     gene_of = np.repeat(np.arange(len(sets)), np.diff(sets.offsets))
     owner = _first_owner(c, gene_of)
-    order = sorted(range(len(sets)), key=lambda i: (chromosome_order(sets.chromosome[i]), int(sets.start[i])))
+    order = sorted(range(len(sets)), key=lambda i: (chromosome_order(str(sets.chromosome[i])), int(sets.start[i])))
     requests: list[list[GeneRequest]] = [[]]
     pairs = 0
     for i in order:
@@ -576,7 +611,9 @@ def _first_owner(c: Catalogue, gene_of: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Return (K,) True where a listed variant is listed for the first time."""
     seen: set[tuple[str, int, str, str]] = set()
     owner = np.zeros(len(c.position), np.bool_)
-    for k, key in enumerate(zip(c.chromosome.tolist(), c.position.tolist(), c.ref.tolist(), c.alt.tolist(), strict=True)):
+    for k, key in enumerate(
+        zip(c.chromosome.tolist(), c.position.tolist(), c.ref.tolist(), c.alt.tolist(), strict=True)
+    ):
         owner[k] = key not in seen
         seen.add(key)
     return owner
@@ -587,6 +624,16 @@ def _earlier_regions(c: Catalogue, i: int) -> tuple[tuple[int, int], ...]:
     s = c.sets
     before = (s.chromosome[:i] == s.chromosome[i]) & (s.start[:i] <= s.end[i]) & (s.end[:i] >= s.start[i])
     return tuple((int(a), int(b)) for a, b in zip(s.start[:i][before], s.end[:i][before], strict=True))
+
+
+def check_genes(catalogue: Catalogue, bundles: Sequence[Bundle]) -> None:
+    """Raise unless at least one gene of the catalogue is in a bundle."""
+    known = set().union(*(bundle.index for bundle in bundles))
+    if not known & set(catalogue.sets.gene.tolist()):
+        raise MatchError(
+            f"no gene of {catalogue.what} (such as '{catalogue.sets.gene[0]}') is in any study bundle (such as "
+            f"'{next(iter(known), 'none')}'); genes are matched by name"
+        )
 
 
 def run_meta(tasks: Sequence[MetaTask], out: Path, executor: Executor, done: Callable[[], None] | None = None) -> int:

@@ -123,7 +123,9 @@ def read_predictions(options: Predictor, folder: Path, names: list[str], cohort:
         array = known[path]
         at = match_loco_samples(array["sample"].values, cohort.fid.astype(str), cohort.iid.astype(str))
         rows = [chromosomes.index(c) for c in array["chromosome"].values.tolist()]
-        values[np.ix_(rows, np.flatnonzero(at >= 0), [k])] = array.values[:, at[at >= 0]][:, :, None]
+        values[np.ix_(np.array(rows), np.flatnonzero(at >= 0), np.array([k]))] = array.values[:, at[at >= 0]][
+            :, :, None
+        ]
         missing = int(np.isnan(values[:, :, k]).all(axis=0).sum())
         record[name] = {"method": "loco", "file": str(path), "samples_without_prediction": missing}
     messages = tuple(
@@ -337,7 +339,9 @@ class LdTask:
 
     def read(self, start: int, stop: int) -> NDArray[np.float32]:
         """Return (n, stop - start) A1 dosages, missing calls at their mean."""
-        return decode_rows(self.beds, self.rows[start:stop], np.arange(self.n_samples, dtype=np.int32), self.n_samples)[0].T
+        return decode_rows(self.beds, self.rows[start:stop], np.arange(self.n_samples, dtype=np.int32), self.n_samples)[
+            0
+        ].T
 
 
 @dataclass(frozen=True)
@@ -485,9 +489,7 @@ class ScoreTask:
     n_samples: int
 
 
-def score_cohort(
-    fitted: FittedWeights, target: Fileset, executor: Executor
-) -> tuple[Floats, list[str], Floats]:
+def score_cohort(fitted: FittedWeights, target: Fileset, executor: Executor) -> tuple[Floats, list[str], Floats]:
     """Score every sample of a fileset in one pass over its genotypes, all traits at once.
 
     Returns:

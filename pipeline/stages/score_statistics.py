@@ -23,9 +23,9 @@ from pipeline import __version__
 from pipeline.align import chromosome_order
 from pipeline.cluster import Executor
 from pipeline.config import ScoreStatistics
-from pipeline.errors import InputError
+from pipeline.errors import GENE_FAILURES, InputError
 from pipeline.io.atomic import atomic_directory
-from pipeline.io.bundle import FORMAT, VERSION, list_array, matrix_column
+from pipeline.io.bundle import FORMAT, ROUNDING, VERSION, list_array, matrix_column
 from pipeline.io.catalogue import Catalogue, StudyVariants
 from pipeline.io.cohort import Cohort
 from pipeline.io.null_models import ChromosomeModel, NullModels, read_null_models
@@ -108,7 +108,7 @@ def plan_batches(
     members = [found.members[found.offsets[i] : found.offsets[i + 1]] for i in range(len(sets))]
     order = sorted(
         (i for i in range(len(sets)) if len(members[i])),
-        key=lambda i: (chromosome_order(sets.chromosome[i]), int(members[i].min())),
+        key=lambda i: (chromosome_order(str(sets.chromosome[i])), int(members[i].min())),
     )
     batches: list[list[int]] = []
     size = entries = 0
@@ -156,7 +156,7 @@ class BatchCarriers:
     """Carriers of a batch's variants and what follows from genotypes alone.
 
     Attributes:
-        indptr, sample, dosage: carriers of the counted (minor) allele.
+        indptr, sample, dosage: carriers of the counted allele.
         sign: (v,) +1 where the counted allele is ALT, -1 where it is REF.
         counts: (v, S, 3) heterozygous, homozygous for the counted allele, missing.
         n_obs: (v, S) samples with a call.
@@ -189,7 +189,10 @@ def find_carriers(task: BatchTask, context: StudyContext) -> BatchCarriers:
     n_obs = in_set.sum(axis=0, dtype=np.int64)[None, :] - counts[:, :, 2]
     with np.errstate(invalid="ignore"):
         frequency = (counts[:, :, 0] + 2 * counts[:, :, 1]) / (2 * n_obs)
-    imputed = 2 * np.nan_to_num(frequency) if task.missing == "mean" else np.zeros_like(frequency)
+    if task.missing == "mean":
+        imputed = 2 * np.nan_to_num(frequency)
+    else:  # the homozygote of the more frequent allele
+        imputed = np.where(np.nan_to_num(frequency) > 0.5, 2.0, 0.0)
     sign = np.where(a1_counted == task.a1_is_alt, 1.0, -1.0)
     return BatchCarriers(indptr, sample, dosage, sign, counts, n_obs, frequency, imputed)
 
@@ -233,7 +236,7 @@ def _variant_table(
         design = projected[:, model.column_indices("design", trait["covariance"])]
         loco = projected[:, model.column_indices("loco", trait["name"])]
         rest = squares[:, k] - (design**2).sum(axis=1) - (loco**2).sum(axis=1)
-        V[:, t] = np.where(rest > 1e-10 * squares[:, k], rest, 0.0) / model.sigma2[trait["name"]]
+        V[:, t] = np.where(rest > ROUNDING * squares[:, k], rest, 0.0) / model.sigma2[trait["name"]]
     U[V == 0] = 0.0
     frequency = np.where(alt_is_counted, carriers.frequency, 1 - carriers.frequency)
     return pa.table(
@@ -264,13 +267,20 @@ def _gene_table(
         local = np.searchsorted(task.variants, gene.variants)
         local = np.sort(local[in_bound[local]])
         for k, covariance in enumerate(models.covariances):
-            row, column, value = sparse_cross_products(
-                local,
-                (carriers.indptr, carriers.sample, carriers.dosage),
-                np.ascontiguousarray(model.weight[:, k]),
-                np.ascontiguousarray(carriers.imputed[:, sets[covariance.sample_set]]),
-                head,
-            )
+            note = ""
+            try:
+                row, column, value = sparse_cross_products(
+                    local,
+                    (carriers.indptr, carriers.sample, carriers.dosage),
+                    np.ascontiguousarray(model.weight[:, k]),
+                    np.ascontiguousarray(carriers.imputed[:, sets[covariance.sample_set]]),
+                    head,
+                )
+            except GENE_FAILURES as error:
+                note = f"no statistics: {error or type(error).__name__}"
+                local = local[:0]
+                row, column, value = np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0)
+                head.fill(-1)
             sign = carriers.sign[local]
             loco = [projected[np.ix_(local, model.column_indices("loco", t))].T for t in covariance.traits]
             rows["gene"].append(gene.gene)
@@ -284,9 +294,11 @@ def _gene_table(
             rows["value"].append(value * sign[row] * sign[column])
             rows["B"].append(projected[np.ix_(local, model.column_indices("design", covariance.name))].T)
             rows["b"].append(np.stack(loco))
-            rows["note"].append("")
+            rows["note"].append(note)
     columns = {
-        c.name: list_array(rows[c.name], c.type.value_type) if pa.types.is_list(c.type) else pa.array(rows[c.name], c.type)
+        c.name: list_array(rows[c.name], c.type.value_type)
+        if pa.types.is_list(c.type)
+        else pa.array(rows[c.name], c.type)
         for c in BUNDLE_GENES.columns
     }
     return pa.table(columns)
@@ -364,7 +376,9 @@ def write_bundle(
     with atomic_directory(bundle) as folder:
         (folder / "genes").mkdir()
         for task in tasks:
-            pq.write_table(pq.read_table(task.genes_part), folder / "genes" / f"{task.number:05d}.parquet", compression="zstd")
+            pq.write_table(
+                pq.read_table(task.genes_part), folder / "genes" / f"{task.number:05d}.parquet", compression="zstd"
+            )
         pq.write_table(variants, folder / "variants.parquet", compression="zstd")
         (folder / "study.json").write_text(json.dumps(describe_study(models, options, study), indent=1) + "\n")
 

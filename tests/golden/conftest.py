@@ -43,7 +43,7 @@ def run_golden(tmp_path_factory) -> Callable[..., Path]:
             for path in DATA.glob("*.*"):
                 (folder / path.name).symlink_to(path)
             (folder / "config.yaml").write_text(yaml.safe_dump(config))
-            done[key] = run_study(folder / "config.yaml", folder / "out", Resources(), "meta")
+            done[key] = run_study(folder / "config.yaml", folder / "out", Resources(), "meta").path
         return done[key]
 
     return run
@@ -59,7 +59,7 @@ def run_golden_meta(tmp_path_factory) -> Callable[..., Path]:
         for name in ("sets.txt", "annotations.txt", "masks.txt"):
             shutil.copy(DATA / name, folder / name)
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
-        return run_meta_analysis(folder / "config.yaml", bundles, folder / "out", Resources(), "meta")
+        return run_meta_analysis(folder / "config.yaml", bundles, folder / "out", Resources(), "meta").path
 
     return run
 

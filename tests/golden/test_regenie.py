@@ -30,9 +30,7 @@ def read_regenie(name: str, test: str) -> pd.DataFrame:
 
 
 def test_burden_agrees_without_prediction(run_golden):
-    folder = run_golden(
-        "cohort_a", predictor={"method": "none"}, tests=TESTS, score_statistics={"missing": "zero"}
-    )
+    folder = run_golden("cohort_a", predictor={"method": "none"}, tests=TESTS, score_statistics={"missing": "zero"})
     ours = read_results(folder).query("trait == 'y' and test == 'burden' and weights == 'flat'")
     joined = read_regenie("none", "ADD").merge(ours, on=["gene", "mask", "max_maf"])
     assert len(joined) == 72

@@ -99,7 +99,7 @@ def test_compute_r2__negative_correlation_is_no_success(rng):
         ({"y": np.full(600, np.nan)}, "must be complete"),
         ({"y": np.ones(600)}, "does not vary"),
         ({"either_sign": [True]}, "expected 4 values of either_sign"),
-        ({"n_folds": 1}, "2 to 600 folds, got 4 and 1"),
+        ({"n_folds": 1}, r"2 to 600 folds, got 4 and 1"),
     ],
 )
 def test_stack_predictors__raises_on_input(rng, change, message):

@@ -29,7 +29,7 @@ def ridge(W, y, penalty):
 def test_fit_ridge_out_of_fold__refits_without_each_fold(rng):
     W, y, _, _ = data(rng)
     folds = rng.integers(0, 4, 60)
-    fit = fit_ridge_out_of_fold(W, y, PENALTIES, folds)
+    fit = fit_ridge_out_of_fold([W], y, PENALTIES, folds)
     losses = []
     for penalty in PENALTIES:
         errors = [(y[i] - W[i] @ ridge(W[folds != folds[i]], y[folds != folds[i]], penalty)) ** 2 for i in range(60)]
@@ -42,10 +42,21 @@ def test_fit_ridge_out_of_fold__refits_without_each_fold(rng):
     np.testing.assert_allclose(fit.full, ridge(W, y, PENALTIES[fit.choice]), rtol=1e-9)
 
 
+def test_fit_out_of_fold__each_fold_has_its_own_predictors(rng):
+    W, y, case, offset = data(rng)
+    folds = np.arange(60) % 2
+    Ws = [W, W[:, ::-1] ** 3]
+    for fit, target, extra in ((fit_ridge_out_of_fold, y, ()), (fit_logistic_out_of_fold, case, (offset,))):
+        together = fit(Ws, target, *extra, PENALTIES[:1], folds)
+        for k in range(2):
+            alone = fit([Ws[k]], target, *extra, PENALTIES[:1], folds)
+            np.testing.assert_allclose(together.out_of_fold[k], alone.out_of_fold[k], rtol=1e-12)
+
+
 def test_fit_ridge_leave_one_out__is_n_folds(rng):
     W, y, _, _ = data(rng)
     one_out = fit_ridge_leave_one_out(W, y, PENALTIES)
-    folds = fit_ridge_out_of_fold(W, y, PENALTIES, np.arange(60))
+    folds = fit_ridge_out_of_fold([W], y, PENALTIES, np.arange(60))
     np.testing.assert_allclose(one_out.out_of_fold, folds.out_of_fold, atol=1e-12)
     np.testing.assert_allclose(one_out.cv_loss, folds.cv_loss, rtol=1e-10)
     np.testing.assert_allclose(one_out.full, folds.full, rtol=1e-12)
@@ -86,7 +97,7 @@ def test_fit_logistic_ridge__raises_on_a_level_without_cases(rng):
 def test_fit_logistic_out_of_fold__refits_without_each_fold(rng):
     W, _, y, offset = data(rng, n=150)
     folds = np.arange(150) % 3
-    fit = fit_logistic_out_of_fold(W, y, offset, PENALTIES, folds)
+    fit = fit_logistic_out_of_fold([W], y, offset, PENALTIES, folds)
     penalty = PENALTIES[fit.choice]
     for k in range(3):
         rest = folds != k

@@ -1,0 +1,1 @@
+"""Score statistics of other programs: one module per format, read into and written from plain arrays."""

@@ -1,0 +1,95 @@
+"""Small charts drawn as SVG text: they need no script, and print."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+
+from pipeline.report.embed import format_number
+
+STEP, HEIGHT, LEFT, TOP, BOTTOM = 24, 120, 46, 8, 34
+BLUE, GREY, INK = "#0072b2", "#7a7f87", "#1b1f24"
+
+
+def _scale(low: float, high: float) -> tuple[float, float, float]:
+    """Return a step of 1, 2 or 5 times a power of ten, and the bounds on multiples of it."""
+    span = max(high - low, 1e-12)
+    power = 10.0 ** math.floor(math.log10(span))
+    step = next(m * power for m in (0.2, 0.5, 1.0, 2.0, 5.0) if span / (m * power) <= 4.5)
+    return step, math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
+
+
+class _Canvas:
+    """An SVG with a labelled y axis and one slot per category on the x axis."""
+
+    def __init__(self, title: str, names: Sequence[str], low: float, high: float) -> None:
+        self.step, self.low, self.high = _scale(low, high)
+        self.width = LEFT + STEP * len(names) + 10
+        self.parts = [
+            f'<svg class="chart" role="img" viewBox="0 0 {self.width} {HEIGHT + TOP + BOTTOM}" width="{self.width}" '
+            f'height="{HEIGHT + TOP + BOTTOM}"><title>{escape(title)}</title>'
+        ]
+        value = self.low
+        while value <= self.high + self.step * 1e-6:
+            y = self.y(value)
+            text = f"{value:.10g}" if abs(value) > self.step * 1e-6 else "0"
+            self.parts.append(
+                f'<line x1="{LEFT}" x2="{self.width}" y1="{y:.1f}" y2="{y:.1f}" stroke="#e6e8eb"/>'
+                f'<text x="{LEFT - 5}" y="{y + 4:.1f}" text-anchor="end">{text}</text>'
+            )
+            value += self.step
+        for k, name in enumerate(names):
+            y = TOP + HEIGHT + 14
+            self.parts.append(f'<text x="{self.x(k):.1f}" y="{y}" text-anchor="middle">{escape(name)}</text>')
+        self.parts.append(
+            f'<text x="{LEFT + STEP * len(names) / 2:.1f}" y="{TOP + HEIGHT + 29}" text-anchor="middle">chromosome</text>'
+        )
+
+    def x(self, k: int) -> float:
+        """Middle of the k-th slot."""
+        return LEFT + STEP * (k + 0.5)
+
+    def y(self, value: float) -> float:
+        """Height of a value."""
+        return TOP + HEIGHT * (1 - (value - self.low) / (self.high - self.low))
+
+    def text(self) -> str:
+        """Return the SVG."""
+        return "".join([*self.parts, "</svg>"])
+
+
+def draw_bars(title: str, names: Sequence[str], values: Sequence[float]) -> str:
+    """Return a bar chart of non-negative values, one per chromosome."""
+    finite = [v for v in values if math.isfinite(v)]
+    canvas = _Canvas(title, names, 0.0, max([1e-12, *finite]))
+    for k, value in enumerate(values):
+        if math.isfinite(value):
+            top = canvas.y(max(value, 0.0))
+            canvas.parts.append(
+                f'<rect x="{canvas.x(k) - 7:.1f}" y="{top:.1f}" width="14" height="{canvas.y(0) - top:.1f}" '
+                f'fill="{BLUE}"><title>{escape(names[k])}: {format_number(value)}</title></rect>'
+            )
+    return canvas.text()
+
+
+def draw_intervals(title: str, names: Sequence[str], values: Sequence[float], se: Sequence[float], line: float) -> str:
+    """Return a chart of estimates with 95 % intervals, one per chromosome, and a reference line."""
+    reach = [1.96 * s if math.isfinite(s) else 0.0 for s in se]
+    known = [(v, r) for v, r in zip(values, reach, strict=True) if math.isfinite(v)]
+    low = min([line, *(v - r for v, r in known)])
+    high = max([line, *(v + r for v, r in known)])
+    canvas = _Canvas(title, names, low, high if high > low else low + 1.0)
+    y = canvas.y(line)
+    canvas.parts.append(
+        f'<line x1="{LEFT}" x2="{canvas.width}" y1="{y:.1f}" y2="{y:.1f}" stroke="{GREY}" stroke-dasharray="4 3"/>'
+    )
+    for k, (value, r) in enumerate(zip(values, reach, strict=True)):
+        if math.isfinite(value):
+            x = canvas.x(k)
+            canvas.parts.append(
+                f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{canvas.y(value - r):.1f}" y2="{canvas.y(value + r):.1f}" '
+                f'stroke="{INK}"/><circle cx="{x:.1f}" cy="{canvas.y(value):.1f}" r="4" fill="{BLUE}">'
+                f"<title>{escape(names[k])}: {format_number(value)} ± {format_number(r)}</title></circle>"
+            )
+    return canvas.text()

@@ -1,0 +1,213 @@
+"""What de-noising did, from the studies' records: the summary, the predictor cards, the null models."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.align import chromosome_order
+from pipeline.io.bundle import Bundle
+from pipeline.report.charts import draw_bars, draw_intervals
+from pipeline.report.embed import format_number
+from pipeline.report.tables import predictor_record
+from predictors.base import PredictorError
+from predictors.overlap import Severity, judge_overlap
+
+Floats = NDArray[np.float64]
+MAX_CARDS = 24
+MAX_NULL_ROWS = 1000
+MAX_SAMPLES = 20_000  # samples read to size the chromosomes of a polygenic score
+SHOWN_FIRST = {
+    "method": "method", "file": "summary statistics or predictions", "format": "format", "rows": "rows read",
+    "variants": "variants used", "n": "median sample size", "mean_chi2": "mean χ² of the GWAS", "h2": "heritability h²",
+    "r2_promised": "R² promised, w'Rw", "coverage": "variance of the predictor that is genotyped",
+    "reference_covered": "LD reference covered", "blocks": "LD blocks", "sd_y": "SD of the trait, estimated",
+    "samples_without_prediction": "samples without a prediction",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Denoised:
+    """One trait of one study.
+
+    Attributes:
+        study, trait, kind: which.
+        n_samples, n_cases: samples of the null model; cases of a binary trait.
+        use: none, covariate or offset.
+        rows: null models by chromosome, as in study.json.
+        record: how the predictor was made; empty when that is not known.
+        folder: predict/ of the run, when it is still there.
+    """
+
+    study: str
+    trait: str
+    kind: str
+    n_samples: int
+    n_cases: int | None
+    use: str
+    rows: list[dict[str, Any]]
+    record: dict[str, Any]
+    folder: Path
+
+    def mean(self, name: str) -> float:
+        """Return the mean over chromosomes; NaN where no chromosome has a value."""
+        values = self.column(name)
+        values = values[np.isfinite(values)]
+        return float(values.mean()) if len(values) else float("nan")
+
+    def column(self, name: str) -> Floats:
+        """Return (chromosomes,) one figure of the null models."""
+        return np.array([math.nan if r.get(name) is None else float(r[name]) for r in self.rows])
+
+    @property
+    def promised(self) -> float:
+        """R2 that the summary statistics promise, w'Rw; NaN when unknown."""
+        value = self.record.get("r2_promised")
+        return math.nan if value is None else float(value)
+
+
+def collect_denoised(bundles: Sequence[Bundle]) -> list[Denoised]:
+    """Return every trait of every study."""
+    out = []
+    for bundle in bundles:
+        records = predictor_record(bundle.path).get("traits", {})
+        for name, trait in bundle.traits.items():
+            rows = sorted(trait.get("denoising") or [], key=lambda r: chromosome_order(str(r["chromosome"])))
+            use = str(rows[0]["use"]) if rows else "none"
+            out.append(
+                Denoised(
+                    bundle.study, name, str(trait["kind"]), int(trait["n_samples"]), trait.get("n_cases"), use, rows,
+                    records.get(name, {}) if use != "none" else {}, bundle.path.parent / "predict",
+                )
+            )  # fmt: skip
+    return out
+
+
+def describe_messages(bundles: Sequence[Bundle]) -> list[str]:
+    """Return the warnings of the predictor stage, with the study's name where there are several."""
+    out = []
+    for bundle in bundles:
+        prefix = f"{bundle.study}: " if len(bundles) > 1 else ""
+        out += [prefix + str(m) for m in predictor_record(bundle.path).get("messages", [])]
+    return out
+
+
+def summary_rows(items: Sequence[Denoised]) -> list[list[str]]:
+    """Return a row per study and trait: study, trait, samples, use, matched, slope, R2, w'Rw, gain."""
+    rows = []
+    for d in items:
+        n = f"{d.n_samples:,}" + (f" ({d.n_cases:,} cases)" if d.n_cases is not None else "")
+        gain = d.mean("gain")
+        rows.append(
+            [
+                d.study, d.trait, d.kind, n, d.use, format_number(d.record.get("variants")),
+                _mean_and_range(d.column("slope")) if d.use != "none" else "–",
+                format_number(d.mean("r2")) if d.use != "none" else "–", format_number(d.promised),
+                f"{gain:.3f}" if d.use != "none" and math.isfinite(gain) else "–",
+            ]
+        )  # fmt: skip
+    return rows
+
+
+def _mean_and_range(values: Floats) -> str:
+    """Return ``0.64 (0.61 to 0.66)``."""
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return "–"
+    text = format_number(float(values.mean()))
+    return text if len(values) == 1 else f"{text} ({format_number(values.min())} to {format_number(values.max())})"
+
+
+def null_model_rows(items: Sequence[Denoised]) -> list[list[str]]:
+    """Return the first rows of the null models of all studies, for a table."""
+    names = ("slope", "slope_se", "r2", "variance_before", "variance_after", "gain")
+    rows = []
+    for d in items:
+        for r in d.rows:
+            if len(rows) == MAX_NULL_ROWS:
+                return rows
+            counts = [format_number(r.get(k)) for k in ("n_samples", "n_cases", "n_covariates")]
+            rows.append(
+                [d.study, d.trait, d.kind, str(r["chromosome"]), *counts, str(r["use"])]
+                + [format_number(r.get(k)) for k in names]
+            )
+    return rows
+
+
+def predictor_cards(items: Sequence[Denoised]) -> list[dict[str, Any]]:
+    """Return what the predictor page shows of each trait that has a predictor."""
+    return [_card(d) for d in [d for d in items if d.use != "none"][:MAX_CARDS]]
+
+
+def _card(d: Denoised) -> dict[str, Any]:
+    """Return one predictor card."""
+    names = [str(r["chromosome"]) for r in d.rows]
+    slope, se, r2 = (d.column(n).tolist() for n in ("slope", "slope_se", "r2"))
+    title = f"{d.study}, {d.trait}"
+    charts = []
+    if d.use == "covariate":
+        charts.append(("Slope of the trait on the LOCO prediction", draw_intervals(f"{title}: slope", names, slope, se, 1.0)))
+    charts.append(("R² that the prediction adds", draw_bars(f"{title}: R2", names, r2)))
+    spread = _score_spread(d)
+    if spread:
+        charts.append(("SD of the polygenic score", draw_bars(f"{title}: score", list(spread), list(spread.values()))))
+    scalars = [(text, _format(d.record[key])) for key, text in SHOWN_FIRST.items() if key in d.record]
+    nested = {k: v for k, v in d.record.items() if isinstance(v, dict) and v}
+    scalars += [
+        (k.replace("_", " "), _format(v))
+        for k, v in d.record.items()
+        if k not in SHOWN_FIRST and isinstance(v, str | int | float)
+    ]
+    tables = [
+        (k.replace("_", " "), [(str(a).replace("_", " "), _format(b)) for a, b in v.items()]) for k, v in nested.items()
+    ]
+    return {
+        "study": d.study, "trait": d.trait, "use": d.use, "charts": charts, "scalars": scalars, "tables": tables,
+        "verdict": overlap_verdict(d),
+    }  # fmt: skip
+
+
+def _format(value: Any) -> str:
+    """Return a value of a record for people."""
+    return format_number(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+
+
+def overlap_verdict(d: Denoised) -> tuple[str, str]:
+    """Judge from the LOCO slope and R2 whether the training GWAS contains the cohort.
+
+    Returns:
+        ``ok``, ``warning`` or ``unknown``, and a sentence.
+    """
+    if d.use != "covariate" or not math.isfinite(d.promised):
+        return "unknown", "Overlap of the training GWAS with the cohort cannot be judged from this record."
+    try:
+        verdict = judge_overlap(
+            r2_observed=d.mean("r2"), r2_promised=d.promised, slope=d.mean("slope"), slope_se=d.mean("slope_se"),
+            n=d.n_samples, binary=d.kind == "binary", allow=True,
+        )  # fmt: skip
+    except PredictorError:
+        return "unknown", "Overlap of the training GWAS with the cohort cannot be judged: slope or R² is missing."
+    if verdict.severity is Severity.OK:
+        return "ok", "No sign that the training GWAS contains the cohort (slope and R² are not above what it promises)."
+    return "warning", verdict.message
+
+
+def _score_spread(d: Denoised) -> dict[str, float]:
+    """Return the standard deviation of the polygenic score per chromosome; empty where the score is not kept."""
+    store = d.folder / "polygenic_score.zarr"
+    if not store.exists():
+        return {}
+    import xarray as xr
+
+    with xr.open_zarr(store, consolidated=False) as data:
+        score = data["polygenic_score"]
+        if d.trait not in score["trait"].values.tolist():
+            return {}
+        values = score.sel(trait=d.trait).isel(sample=slice(0, MAX_SAMPLES)).values
+        return {str(c): float(np.nanstd(v)) for c, v in zip(score["chromosome"].values, values, strict=True)}
