@@ -52,8 +52,13 @@ class Predictor(_Struct, frozen=True):
     """Where the LOCO prediction of each trait comes from, and how the null model uses it."""
 
     method: Annotated[
-        Literal["none", "ridge", "loco"],
-        Meta(description="none; ridge: weights from GWAS summary statistics; loco: read REGENIE .loco files"),
+        Literal[
+            "none", "ridge", "ldpred2-auto", "ldpred2-grid", "lassosum2", "block-ridge", "weights", "loco", "stack"
+        ],
+        Meta(
+            description="ridge, ldpred2-auto, ldpred2-grid, lassosum2: from GWAS summary statistics; block-ridge: from "
+            "the cohort itself (REGENIE step 1); weights: published; loco: REGENIE .loco files; stack: several"
+        ),
     ] = "none"
     summary_statistics: Annotated[
         dict[str, str] | str, Meta(description="GWAS summary statistics per trait, or one file for all traits")
@@ -75,15 +80,33 @@ class Predictor(_Struct, frozen=True):
     loco: Annotated[dict[str, str] | str, Meta(description="REGENIE .loco file per trait, or a pred.list")] = {}
     use: Annotated[
         Literal["covariate", "offset"] | None,
-        Meta(
-            description="covariate: slope per chromosome; offset: slope 1. Default: offset for loco, else covariate"
-        ),
+        Meta(description="covariate: slope per chromosome; offset: slope 1. Default: offset for loco and block-ridge"),
     ] = None
+
+    weights: Annotated[
+        dict[str, str] | str,
+        Meta(description="weights per trait: PGS Catalog, PLINK --score, PRS-CS, BOLT predBetas or SBayesRC file"),
+    ] = {}
+    chain_file: Annotated[str | None, Meta(description="UCSC chain file that lifts the weights to our build")] = None
+    stack: Annotated[list[Predictor], Meta(description="predictors to combine; genotypes are taken from above")] = []
+    either_sign: Annotated[bool, Meta(description="in a stack: a predictor of another trait, of either sign")] = (
+        False
+    )
+    n_folds: Annotated[int, Meta(ge=2, le=100, description="folds of block ridge and stacking")] = 5
+    seed: Annotated[int, Meta(ge=0, description="seed of samplers and folds")] = 1
+    cohort_in_gwas: Annotated[bool, Meta(description="the training GWAS contains this cohort")] = False
+    subtract_cohort: Annotated[bool, Meta(description="take this cohort's own effects out of the GWAS first")] = False
+    allow_overlap: Annotated[bool, Meta(description="go on although training and test samples overlap")] = False
+    prevalence: Annotated[
+        Probability | dict[str, Probability] | None,
+        Meta(description="population prevalence (per binary trait), to judge ascertainment"),
+    ] = None
+    allow_ascertained: Annotated[bool, Meta(description="de-noise an ascertained study of a rare disease")] = False
 
     @property
     def role(self) -> str:
         """``covariate`` or ``offset`` after defaults."""
-        return self.use or ("offset" if self.method == "loco" else "covariate")
+        return self.use or ("offset" if self.method in ("loco", "block-ridge") else "covariate")
 
 
 class Genes(_Struct, frozen=True):
@@ -174,6 +197,7 @@ class MetaConfig(_Struct, frozen=True, kw_only=True):
 
 
 AnyConfig = TypeVar("AnyConfig", RunConfig, MetaConfig)
+AnyStruct = TypeVar("AnyStruct", bound=msgspec.Struct)
 
 
 def load_config(path: str | Path, kind: type[AnyConfig]) -> AnyConfig:
@@ -186,7 +210,17 @@ def load_config(path: str | Path, kind: type[AnyConfig]) -> AnyConfig:
     Raises:
         ConfigError: names file, line and key, what was expected, and the closest known key.
     """
-    path = Path(path)
+    config = read_struct(Path(path), kind)
+    _check_genes(config.genes, Path(path))
+    return config
+
+
+def read_struct(path: Path, kind: type[AnyStruct]) -> AnyStruct:
+    """Read a YAML file into a msgspec struct.
+
+    Raises:
+        ConfigError: names file, line and key, what was expected, and the closest known key.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -204,11 +238,9 @@ def load_config(path: str | Path, kind: type[AnyConfig]) -> AnyConfig:
     if not isinstance(data, dict):
         raise ConfigError(f"{path}, line 1: expected `key: value` lines, found {type(data).__name__}")
     try:
-        config = msgspec.convert(data, kind)
+        return msgspec.convert(data, kind)
     except msgspec.ValidationError as error:
         raise ConfigError(_explain(str(error), path, node, kind)) from None
-    _check_genes(config.genes, path)
-    return config
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -302,9 +334,10 @@ def describe_keys(kind: Any, prefix: str = "") -> list[tuple[str, str, str, str]
     rows: list[tuple[str, str, str, str]] = []
     for item in msgspec.structs.fields(kind):
         hint = get_type_hints(kind, include_extras=True)[item.name]
-        help_text = next((m.description or "" for m in getattr(hint, "__metadata__", ()) if isinstance(m, Meta)), "")
+        metas = [m for m in getattr(hint, "__metadata__", ()) if isinstance(m, Meta)]
+        help_text = next((m.description for m in metas if m.description), "")
         section = _section_at(kind, [item.name])
-        if section is not None and section is not ExternalMaf:
+        if section is not None and section not in (ExternalMaf, kind):
             rows += describe_keys(section, f"{prefix}{item.name}.")
             continue
         default = (

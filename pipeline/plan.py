@@ -70,8 +70,8 @@ class RunDirectory:
         write_json(self.path / PLAN, self._plan)
 
     def parts_folder(self, stage: str, digest: str) -> Path:
-        """Return the folder for the parts of a stage; parts of other digests are removed."""
-        folder = self.path / "parts" / stage
+        """Return the folder for the parts of a stage, absolute for the workers; parts of other digests are removed."""
+        folder = self.path.absolute() / "parts" / stage
         if folder.exists():
             for other in folder.iterdir():
                 if other.name != digest[:16]:

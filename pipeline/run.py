@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.cluster import Executor, dashboard_link, open_executor
-from pipeline.config import ExternalMaf, MetaConfig, RunConfig, load_config
+from pipeline.config import ExternalMaf, MetaConfig, Predictor, RunConfig, load_config
 from pipeline.errors import BundleError, ConfigError, InputError, MatchError, suggest
 from pipeline.gene_tests.registry import check_tests
 from pipeline.gene_tests.weights import parse_weights
@@ -27,11 +27,12 @@ from pipeline.io.annotations import read_frequencies
 from pipeline.io.bundle import Bundle
 from pipeline.io.catalogue import Catalogue, StudyVariants, locate_variants, open_catalogue
 from pipeline.io.cohort import Cohort, open_cohort
+from pipeline.io.loco import read_prediction_list
 from pipeline.io.null_models import NullModels, read_array, read_null_models
 from pipeline.plan import RunDirectory
 from pipeline.provenance import digest_value, write_provenance
 from pipeline.stages.denoise import denoise
-from pipeline.stages.meta import MetaTask, check_genes, plan_tasks, run_meta
+from pipeline.stages.meta import MetaTask, check_genes, count_failed, plan_tasks, run_meta
 from pipeline.stages.predict import Prediction, predict
 from pipeline.stages.score_statistics import compute_score_statistics, plan_batches
 
@@ -51,11 +52,25 @@ def no_progress(title: str, total: int) -> Iterator[Callable[[], None]]:
 
 @dataclass
 class Resources:
-    """How a run uses the machine: local worker processes (0: threads), threads, and how progress is shown."""
+    """How a run uses the machine.
+
+    Attributes:
+        workers: local worker processes; 0 for threads of this process.
+        threads: threads of the one process; all cores when None.
+        progress: how progress is shown.
+        cluster: a file of configs/cluster, a scheduler's address or its scheduler file.
+        memory: memory of each local worker, such as ``4 GB``.
+    """
 
     workers: int = 0
     threads: int | None = None
     progress: Progress = no_progress
+    cluster: str | None = None
+    memory: str | None = None
+
+    def open(self) -> AbstractContextManager[Executor]:
+        """Give the executor."""
+        return open_executor(self.workers, self.threads, self.cluster, self.memory)
 
 
 @dataclass
@@ -93,8 +108,8 @@ class StudyRun:
 
     @property
     def out(self) -> Path:
-        """The output directory."""
-        return self.directory.path
+        """The output directory, absolute for the workers."""
+        return self.directory.path.absolute()
 
     @cached_property
     def cohort_digest(self) -> str:
@@ -111,13 +126,7 @@ class StudyRun:
         p = self.config.predictor
         if p.method == "none":
             return digest_value(["predict", "none"])
-        filesets = [x for x in (p.genotypes, p.ld_reference) if x] if p.method != "loco" else []
-        tables = p.loco if p.method == "loco" else p.summary_statistics
-        files = [self.folder / x for x in ([tables] if isinstance(tables, str) else tables.values())]
-        for name in set(filesets):
-            bed = self.folder / name
-            files += [bed.with_suffix(s) for s in (".bed", ".bim", ".fam")]
-        inputs = self.directory.digest_inputs(files)
+        inputs = self.directory.digest_inputs(_predictor_files(p, self.folder))
         chromosomes = sorted(map(str, self.cohort.fileset.variants["chromosome"].unique()))
         options = [msgspec.to_builtins(p), chromosomes]
         return self.directory.stage_digest("predict", inputs, options, self.cohort_digest)
@@ -151,7 +160,9 @@ class StudyRun:
             log.info("predict: up to date")
             return Prediction(read_array(store, "loco_prediction"))
         with self._timed("predict"):
-            prediction = predict(self.config.predictor, self.folder, self.cohort, self.out, self.executor)
+            prediction = predict(
+                self.config.predictor, self.folder, self.cohort, self.out, self.executor, self.config.genome_build
+            )
         assert prediction is not None
         for message in prediction.messages:
             log.warning(message)
@@ -194,7 +205,7 @@ class StudyRun:
                 self.cohort, self.catalogue, self.found, models, options, study, parts, self.out / "denoise", bundle,
                 self.executor, digest, done,
             )  # fmt: skip
-        self.directory.finish("score_statistics", digest, ["bundle"])
+        self.directory.finish("score_statistics", digest, ["bundle", "denoise", "null_models.tsv"])
         self.directory.parts_folder("score_statistics", "none")
         return bundle
 
@@ -259,7 +270,7 @@ def run_study(config_path: Path, out: Path | None, resources: Resources, upto: s
     config = load_config(config_path, RunConfig)
     _check_tests(config, config_path)
     directory, failed = RunDirectory(out or Path(config.output)), 0
-    with directory.lock(), log_to(directory.path), open_executor(resources.workers, resources.threads) as executor:
+    with directory.lock(), log_to(directory.path), resources.open() as executor:
         _announce(executor, config_path, directory.path)
         run = StudyRun(config, config_path.resolve().parent, directory, executor, resources.progress)
         _check_columns(run.catalogue, config)
@@ -303,7 +314,7 @@ def run_meta_analysis(
         raise ConfigError(f"{config_path}: key studies: no study bundle is named; list them, or give --study")
     check_bundles(bundles)
     directory = RunDirectory(out or Path(config.output))
-    with directory.lock(), log_to(directory.path), open_executor(resources.workers, resources.threads) as executor:
+    with directory.lock(), log_to(directory.path), resources.open() as executor:
         _announce(executor, config_path, directory.path)
         catalogue = open_catalogue(config.genes, folder)
         _check_columns(catalogue, config)
@@ -420,6 +431,7 @@ def _run_tests(
     outputs = ["gene_tests.parquet", "gene_tests.tsv.gz", "single_variants.parquet", "mask_audit.tsv"]
     if directory.is_done("meta", digest):
         log.info("meta: up to date")
+        failed = count_failed(directory.path / "gene_tests.parquet")
     else:
         start = time.perf_counter()
         parts = directory.parts_folder("meta", digest)
@@ -491,7 +503,7 @@ def check_study(config_path: Path, out: Path | None) -> list[str]:
         run = StudyRun(config, folder, RunDirectory(out or Path(config.output)), executor)
         _check_columns(run.catalogue, config)
         lines = describe_inputs(run)
-        for path in _predictor_files(config, folder):
+        for path in _predictor_files(config.predictor, folder):
             if not path.exists():
                 raise ConfigError(f"{config_path}: key predictor: no such file: {path}")
         chosen = np.isfinite(run.cohort.y).any(axis=1)
@@ -507,13 +519,24 @@ def check_study(config_path: Path, out: Path | None) -> list[str]:
     return lines
 
 
-def _predictor_files(config: RunConfig, folder: Path) -> list[Path]:
-    """Return the files that the predictor section names."""
-    p = config.predictor
-    names: list[str] = [x for x in (p.genotypes, p.ld_reference) if x]
-    for table in (p.summary_statistics, p.loco):
-        names += [table] if isinstance(table, str) else list(table.values())
-    return [folder / n for n in names]
+def _predictor_files(p: Predictor, folder: Path) -> list[Path]:
+    """Return every file that the predictor section names, filesets file by file."""
+    files: list[Path] = []
+    for name in {x for x in (p.genotypes, p.ld_reference) if x}:
+        for chromosome in ["", *map(str, range(1, 27))] if "{chrom}" in name else [""]:
+            bed = folder / name.replace("{chrom}", chromosome)
+            if (chromosome == "" and "{chrom}" in name) or (chromosome and not bed.with_suffix(".bed").exists()):
+                continue
+            files += [bed.with_suffix(suffix) for suffix in (".bed", ".bim", ".fam")]
+    for table in (p.summary_statistics, p.loco, p.weights):
+        files += [folder / x for x in ([table] if isinstance(table, str) else table.values())]
+    if p.chain_file:
+        files.append(folder / p.chain_file)
+    if isinstance(p.loco, str) and p.loco:
+        files += list(read_prediction_list(folder / p.loco).values())
+    for part in p.stack:
+        files += _predictor_files(part, folder)
+    return sorted(set(files))
 
 
 @contextmanager

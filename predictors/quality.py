@@ -14,6 +14,9 @@ Bools = NDArray[np.bool_]
 
 #: effect frequencies correlated below this with the reference mean that the allele columns are exchanged
 _EXCHANGED_CORRELATION = -0.3
+#: share of the variance of a published score that must, and should, be at hand
+_LEAST_COVERAGE = 0.5
+_WANTED_COVERAGE = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +171,36 @@ def check_quality(
     if dropped > 0.3:
         messages.append(f"quality control drops {dropped:.0%} of {keep.size:,} variants: {_list_counts(counts)}")
     return QualityReport(keep, scale, counts, tuple(messages))
+
+
+def check_coverage(weights: Floats, sd: Floats, matched: Bools) -> tuple[float, str]:
+    """Return how much of a published score the genotypes at hand can carry, and a warning when it is little.
+
+    Args:
+        weights: (m,) per-allele weights of the score.
+        sd: (m,) standard deviation of each variant's dosage, ``sqrt(2 f (1 - f))``.
+        matched: (m,) whether the variant is at hand.
+
+    Returns:
+        ``sum_matched w^2 sd^2 / sum w^2 sd^2``, and a warning when it is below 0.75, else an empty text.
+
+    Raises:
+        PredictorError: shapes differ, no variant has weight, or coverage is below 0.5.
+    """
+    if not weights.shape == sd.shape == matched.shape:
+        raise PredictorError(f"weights, sd and matched differ in shape: {weights.shape}, {sd.shape}, {matched.shape}")
+    variance = np.square(weights * sd)
+    if not (np.isfinite(variance).all() and variance.sum() > 0):
+        raise PredictorError("coverage needs finite weights and sds of which at least one pair is not 0")
+    coverage = float(variance[matched].sum() / variance.sum())
+    found = (
+        f"{int(matched.sum()):,} of {matched.size:,} variants match and carry {coverage:.0%} of the score's variance"
+    )
+    if coverage < _LEAST_COVERAGE:
+        raise PredictorError(
+            f"{found}, {_LEAST_COVERAGE:.0%} are needed; check the genome build, or impute more variants"
+        )
+    return coverage, f"{found}; {_WANTED_COVERAGE:.0%} are wanted" if coverage < _WANTED_COVERAGE else ""
 
 
 def _binomial_sd(frequency: Floats) -> Floats:

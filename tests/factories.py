@@ -1,7 +1,7 @@
-"""Small synthetic studies written to a folder: filesets, tables, genes, configurations. Nothing of the product is used.
+"""Small synthetic studies written to a folder: filesets, tables, genes, configurations; no code of the product.
 
-`make_study` gives a `Study` held in memory, which a test may bend (swap alleles, shuffle samples, spoil a column) before
-`Study.write` puts it on disk. The .bed writer is the plain definition of the format.
+`make_study` gives a `Study` held in memory, which a test may bend (swap alleles, shuffle samples, spoil a column)
+before `Study.write` puts it on disk. The .bed writer is the plain definition of the format.
 """
 
 from __future__ import annotations
@@ -204,7 +204,9 @@ def _cell(value: Any, is_binary: bool) -> str:
     return str(int(value)) if is_binary else repr(float(value))
 
 
-def write_genes(folder: Path, sets: Mapping[str, Sequence[tuple[str, int, str, str]]], annotations: Mapping[str, str]) -> None:
+def write_genes(
+    folder: Path, sets: Mapping[str, Sequence[tuple[str, int, str, str]]], annotations: Mapping[str, str]
+) -> None:
     """Write sets.txt, annotations.txt and masks.txt in REGENIE's formats."""
     folder.mkdir(parents=True, exist_ok=True)
     rows, notes = [], []
@@ -236,8 +238,8 @@ def make_study(
 ) -> Study:
     """Return a study of 6 genes on 3 chromosomes.
 
-    Traits: ``y`` and ``w`` quantitative with the same missing values, ``z`` quantitative and complete, ``cc`` binary with
-    missing values. Variants: mostly rare, some common, some with ALT the major allele; every third is written with
+    Traits: ``y`` and ``w`` quantitative with the same missing values, ``z`` quantitative and complete, ``cc`` binary
+    with missing values. Variants: mostly rare, some common, some with ALT the major allele; every third is written with
     A1 = REF; the last variant of a gene is also in the next gene of its chromosome. Studies with one ``sites_seed``
     share their variants.
     """

@@ -54,7 +54,9 @@ def logistic_fit(y: Floats, X: Floats, offset: Floats) -> Floats:
     return 1 / (1 + np.exp(-(X @ b + offset)))
 
 
-def score_statistics(y: Floats, X: Floats, G: Floats, *, binary: bool, offset: Floats | None = None) -> tuple[Floats, Floats]:
+def score_statistics(
+    y: Floats, X: Floats, G: Floats, *, binary: bool, offset: Floats | None = None
+) -> tuple[Floats, Floats]:
     """Return U = G'(y - mu)/phi and V = G'WG - G'WX (X'WX)^-1 X'WG, all dense.
 
     Args:

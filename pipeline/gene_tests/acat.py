@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.gene_tests.base import Floats, TestResult, missing_result
-from pipeline.gene_tests.burden import burden
+from pipeline.gene_tests.burden import CANCELLED, burden
 from pipeline.gene_tests.components import MONOMORPHIC, Components
 from pipeline.gene_tests.skat import skat
 from pipeline.kernels.tails import cauchy_combine, chi2_logsf
@@ -33,13 +33,15 @@ def acat_v(c: Components, scheme: str) -> TestResult:
     U, v, mean_w, f = s.U[:, single].T, variance[single], w[single], s.maf[single]
     if pooled.any():
         x = np.where(pooled, w, 0.0)
-        U, v = np.vstack((s.U @ x, U)), np.concatenate(([x @ s.V @ x], v))
-        mean_w, f = (np.concatenate(([a[pooled].mean()], b)) for a, b in ((w, mean_w), (s.maf, f)))
-    usable = v > MONOMORPHIC * variance.max() * float(np.max(w * w)) if pooled.any() else np.ones(v.size, np.bool_)
-    weights = np.where(usable, mean_w * mean_w * f * (1.0 - f), 0.0)
+        pooled_v = float(x @ s.V @ x)
+        if pooled_v > CANCELLED * float((x * x) @ variance):
+            U, v = np.vstack((s.U @ x, U)), np.concatenate(([pooled_v], v))
+            mean_w, f = (np.concatenate(([a[pooled].mean()], b)) for a, b in ((w, mean_w), (s.maf, f)))
+    weights = mean_w * mean_w * f * (1.0 - f)
     if not weights.any():
         return missing_result(s.n_traits, "no variant has weight in the combination")
-    chi2 = U * U / (np.where(usable, v, 1.0)[:, None] * s.scale)
+    chi2 = U * U / (v[:, None] * s.scale)
+    chi2[:, np.isnan(chi2).any(axis=0)] = np.nan
     log_p = chi2_logsf(chi2.ravel()).reshape(chi2.shape)
     return TestResult(
         statistic=chi2[weights > 0.0].max(axis=0),
@@ -53,8 +55,9 @@ def acat_v(c: Components, scheme: str) -> TestResult:
 def acat_o(c: Components, label: str) -> TestResult:
     """Return ACAT-O: the Cauchy combination, with equal weights, of SKAT, burden and ACAT-V under every set of weights.
 
-    The original (Liu et al. 2019) takes Beta(1, 25) and Beta(1, 1), which is ``flat``. Components without a p-value are
-    left out, and the note says so.
+    The original (Liu et al. 2019) takes Beta(1, 25) and Beta(1, 1), which is ``flat``. Components without a p-value
+    are left out, and the note says so. REGENIE's test of this name combines ACAT-V and the eight p-values inside
+    SKAT-O, all under Beta(1, 25), with p above 0.999 set to 0.999.
     """
     rows: list[Floats] = []
     names: list[str] = []

@@ -91,7 +91,7 @@ def check_statistics(stats: ScoreStatistics) -> str:
     m = stats.n_variants
     if m == 0:
         return "no variants"
-    if not np.isfinite(stats.V).all():
+    if not np.isfinite(stats.V).all() or not all(np.isfinite(V).all() for _, V, _ in stats.per_study):
         return "V has entries that are not finite"
     if not ((stats.scale > 0.0) & (stats.scale < np.inf)).all():
         return "scale must be positive"

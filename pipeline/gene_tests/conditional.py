@@ -60,8 +60,7 @@ def condition_scores(U: Floats, V: Floats, index: NDArray[np.intp]) -> tuple[Flo
 
 
 def condition_statistics(stats: ScoreStatistics, index: NDArray[np.intp]) -> ScoreStatistics:
-    """Return the statistics of the variants that are left when the index variants, part of ``stats``, are regressed
-    out.
+    """Return the statistics of what is left once index variants, part of ``stats``, are regressed out.
 
     Args:
         stats: gene and index variants together.

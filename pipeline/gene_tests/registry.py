@@ -6,7 +6,7 @@ A new test is a file with a function ``(Components, weights name) -> TestResult`
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -20,6 +20,7 @@ from pipeline.gene_tests.components import Components, check_statistics, take_va
 from pipeline.gene_tests.heterogeneity import burden_het, random_effects, skat_het
 from pipeline.gene_tests.skat import skat, skat_joint
 from pipeline.gene_tests.skat_o import skat_o, skat_o_exact
+from pipeline.gene_tests.step_up import compute_all_maf, compute_groupings, compute_step_up
 from pipeline.gene_tests.variable_threshold import variable_threshold
 from pipeline.gene_tests.weights import parse_weights
 
@@ -59,6 +60,9 @@ TESTS: dict[str, GeneTest] = {
         GeneTest("skat-het", skat_het, "bin", "each", "SKAT with effects independent between studies"),
         GeneTest("burden-het", burden_het, "bin", "each", "burden with a free effect in every study"),
         GeneTest("random-effects", random_effects, "bin", "each", "burden with a mean and a between-study effect"),
+        GeneTest("step-up", lambda c, _: compute_step_up(c.stats), "bin", "none", "step-up search over variants"),
+        GeneTest("all-maf", lambda c, _: compute_all_maf(c.stats), "bin", "none", "best threshold by resampling"),
+        GeneTest("groupings", lambda c, _: compute_groupings(c.stats), "bin", "none", "best annotation and threshold"),
     )
 }
 
@@ -114,8 +118,18 @@ def evaluate(
             if isinstance(view, str):
                 rows.append((name, label, missing_result(stats.n_traits, view)))
             else:
-                rows.append((name, label, view.once(name, label, test.compute)))
+                rows.append((name, label, _explain(view.once(name, label, test.compute), stats)))
     return rows
+
+
+def _explain(result: TestResult, stats: ScoreStatistics) -> TestResult:
+    """Return the result with a note when some traits have no p-value and nothing says why."""
+    missing = int(np.count_nonzero(np.isnan(result.log_p)))
+    if missing == 0 or result.note:
+        return result
+    unusable = int(np.count_nonzero(~np.isfinite(stats.U).all(axis=1)))
+    why = "U is not finite" if unusable == missing else "the tail could not be computed"
+    return replace(result, note=f"{why} for {missing} of {stats.n_traits} traits")
 
 
 def _open_views(
@@ -129,6 +143,8 @@ def _open_views(
             views[scope] = next(iter(views.values()))
             continue
         seen = stats if scope == "mask" or all_rare else take_variants(stats, stats.rare)
+        if not np.isfinite(seen.U).all():
+            seen = replace(seen, U=np.where(np.isfinite(seen.U), seen.U, np.nan))
         note = check_statistics(seen)
         views[scope] = note if note else Components(seen, weights, collapse_mac)
     return views

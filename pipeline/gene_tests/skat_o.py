@@ -179,7 +179,8 @@ def _cubic(values: Floats, x: Floats) -> Floats:
     """Return Lagrange's cubic through values (n, 4) at 0, 1, 2, 3, evaluated at x (n,)."""
     a, b, c, d = x, x - 1.0, x - 2.0, x - 3.0
     basis = np.stack((-b * c * d / 6.0, a * c * d / 2.0, -a * b * d / 2.0, a * b * c / 6.0), axis=1)
-    return np.einsum("ij,ij->i", values, basis)
+    result: Floats = np.einsum("ij,ij->i", values, basis)
+    return result
 
 
 def _one_tail(null: JointNull, log_min: float, only_exact: bool) -> tuple[float, float]:
@@ -242,7 +243,7 @@ def liu_quantile(log_p: float, eigenvalues: Floats) -> float:
     c1, c2, c3, c4 = (float((eigenvalues**k).sum()) for k in (1, 2, 3, 4))
     if eigenvalues.size == 1:
         return c1 * log_chi2_isf_scalar(log_p)
-    s1, s2 = c3 / c2**1.5, c4 / c2**2
+    s1, s2 = c3 / (c2 * math.sqrt(c2)), c4 / (c2 * c2)
     if s1 * s1 > s2:
         a = 1.0 / (s1 - math.sqrt(s1 * s1 - s2))
         df = a * a - 2.0 * (s1 * a**3 - a * a)

@@ -61,7 +61,7 @@ def variable_threshold_from_sums(U: Floats, V: Floats, scale: Floats, thresholds
     sd = np.sqrt(variance)
     R = np.clip(V / np.outer(sd, sd), -1.0, 1.0)
     Z = np.abs(U) / (sd * np.sqrt(scale)[:, None])
-    best = np.argmax(np.where(np.isnan(Z), -1.0, Z), axis=1)
+    best = np.argmax(Z, axis=1)  # of the first NaN, if there is one
     rows = np.arange(n_traits)
     z = Z[rows, best]
     v = variance[best] * scale
@@ -82,11 +82,11 @@ def _tail_of_maximum(z: Floats, R: Floats) -> tuple[Floats, Floats, str]:
     R = R[np.ix_(distinct := _distinct(R), distinct)]
     k = R.shape[0]
     one = chi2_logsf(z * z)
-    if k == 1:
-        return one, np.zeros(z.size), "chi2"
+    if k == 1 or np.isnan(z).all():
+        return one, 0.0 * z, "chi2"
     values, vectors = np.linalg.eigh(R)
     # a triangular factor that exists for a singular R too: (E sqrt(L))' = QF', hence F F' = E L E' = R
-    factor = np.ascontiguousarray(np.linalg.qr((vectors * np.sqrt(np.maximum(values, 0.0))).T, mode="r").T)
+    factor = np.linalg.qr((vectors * np.sqrt(np.maximum(values, 0.0))).T)[1].T.copy()
 
     mean, error = np.full(z.size, np.nan), np.full(z.size, np.nan)
     usable = np.flatnonzero(np.isfinite(z))

@@ -107,11 +107,16 @@ class Bundle:
             ) from None
         except (OSError, ValueError) as error:
             raise BundleError(f"{self.path}/study.json cannot be read: {error}") from None
+        if not isinstance(self.info, dict):
+            raise BundleError(f"{self.path}/study.json: expected an object, found {type(self.info).__name__}")
         if self.info.get("format") != FORMAT or self.info.get("version") != VERSION:
             raise BundleError(
                 f"{self.path}: format {self.info.get('format')} version {self.info.get('version')}; this program reads "
                 f"{FORMAT} version {VERSION}"
             )
+        lacking = [k for k in ("study", "traits", "sample_sets", "covariances") if k not in self.info]
+        if lacking:
+            raise BundleError(f"{self.path}/study.json: no key '{lacking[0]}'")
 
     @property
     def study(self) -> str:
@@ -155,7 +160,10 @@ class Bundle:
         """Gene -> (part of genes/, chromosome)."""
         found: dict[str, tuple[str, str]] = {}
         for part in sorted((self.path / "genes").glob("*.parquet")):
-            table = pq.read_table(part, columns=["gene", "chromosome"])
+            try:
+                table = pq.read_table(part, columns=["gene", "chromosome"])
+            except (OSError, pa.ArrowException) as error:
+                raise BundleError(f"{part} cannot be read: {error}") from None
             for gene, chromosome in zip(table["gene"].to_pylist(), table["chromosome"].to_pylist(), strict=True):
                 found[gene] = (part.name, chromosome)
         return found
@@ -175,7 +183,12 @@ class Bundle:
         for part, members in parts.items():
             table = self._read_part(part)
             chosen = table.filter(pc.is_in(table["gene"], pa.array(members)))
-            out.update(self._decode(chosen))
+            try:
+                out.update(self._decode(chosen))
+            except (KeyError, IndexError, ValueError) as error:
+                raise BundleError(
+                    f"{self.path}/genes/{part} contradicts study.json or variants.parquet ({error}); ask for it again"
+                ) from None
         return out
 
     def _decode(self, table: pa.Table) -> dict[str, StudyGene]:

@@ -17,13 +17,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
+from pyarrow import csv
 
 from pipeline.errors import FormatError, InputError, MatchError
 from pipeline.io.tables import normalise_chromosome
 
 MAGIC = b"\x6c\x1b\x01"
-MAX_ALLELE = 10_000  # characters; longer alleles are kept as a digest-like stub, so memory stays bounded
+MAX_ALLELE = 10_000  # characters
+MAX_DIGITS = 18  # of a position
+MAX_BIM_LINE = 3 * MAX_ALLELE  # characters of a line that are read at most
+BIM_COLUMNS = ("chromosome", "id", "cm", "position", "a1", "a2")
+BIM_BLOCK = 16 << 20  # bytes parsed at a time
 
 
 @dataclass(frozen=True)
@@ -156,7 +163,7 @@ def _read_rows(bed: BedFile, rows: NDArray[np.int64], out: NDArray[np.uint8]) ->
 
 def _read_fully(handle: int, buffer: NDArray[np.uint8], offset: int, bed: BedFile) -> None:
     """Fill ``buffer`` from the file; a short read is an error."""
-    view, done = memoryview(buffer), 0
+    view, done = buffer.data, 0
     while done < len(view):
         got = os.preadv(handle, [view[done:]], offset + done)
         if got == 0:
@@ -252,41 +259,121 @@ def _open_text(path: Path) -> Any:
 def _read_bim(path: Path) -> pd.DataFrame:
     """Read a .bim file; columns chromosome, position, id, a1, a2.
 
-    A line is read whole but an allele longer than `MAX_ALLELE` is an error, so memory stays bounded.
+    Tab-separated files are parsed in columns; a file with anything unusual (other separators, blank fields, a position
+    that is no number, a long allele) goes through the reader that takes it line by line and names what is wrong.
     """
-    columns: tuple[list[str], list[int], list[str], list[str], list[str]] = ([], [], [], [], [])
+    columns = _parse_bim_columns(path) or _parse_bim_lines(path)
+    table = pd.DataFrame(columns)
+    table["chromosome"] = table["chromosome"].astype("category")
+    return table
+
+
+def _parse_bim_columns(path: Path) -> dict[str, Any] | None:
+    """Return the columns of a tab-separated .bim without any oddity; None when there is one."""
+    options = {
+        "read_options": csv.ReadOptions(column_names=BIM_COLUMNS, block_size=BIM_BLOCK),
+        "parse_options": csv.ParseOptions(delimiter="\t", quote_char=False),
+        "convert_options": csv.ConvertOptions(column_types=dict.fromkeys(BIM_COLUMNS, pa.string())),
+    }
+    try:
+        table = csv.read_csv(path, **options)
+    except (pa.ArrowInvalid, OSError):
+        return None
+    if not len(table) or any(_has_oddity(table.column(name), name) for name in BIM_COLUMNS):
+        return None
+    chromosome = table.column("chromosome").combine_chunks().dictionary_encode()
+    labels = np.array([normalise_chromosome(c) for c in chromosome.dictionary.to_pylist()], object)
+    return {
+        "chromosome": labels[chromosome.indices.to_numpy()],
+        "position": pc.cast(table.column("position"), pa.int64()).to_numpy(),
+        "id": table.column("id").to_numpy(),
+        "a1": pc.utf8_upper(table.column("a1")).to_numpy(),
+        "a2": pc.utf8_upper(table.column("a2")).to_numpy(),
+    }
+
+
+def _has_oddity(column: pa.ChunkedArray, name: str) -> bool:
+    """Return whether a column of a .bim holds what only the reader by lines should judge."""
+    length = pc.min_max(pc.binary_length(column)).as_py()
+    if length["min"] == 0 or length["max"] > (MAX_DIGITS if name == "position" else MAX_ALLELE):
+        return True
+    if name == "position":
+        return not pc.all(pc.ascii_is_decimal(column)).as_py()
+    return bool(pc.any(pc.match_substring(column, " ")).as_py())
+
+
+def _parse_bim_lines(path: Path) -> dict[str, Any]:
+    """Return the columns of a whitespace-separated .bim, line by line.
+
+    Raises:
+        FormatError: names line and column. No more than `MAX_BIM_LINE` characters of a line are ever in memory.
+    """
+    columns: dict[str, list[Any]] = {name: [] for name in ("chromosome", "position", "id", "a1", "a2")}
     chromosomes: dict[str, str] = {}
     with _open_text(path) as handle:
-        for number, line in enumerate(handle, 1):
+        for number, line in enumerate(iter(lambda: handle.readline(MAX_BIM_LINE), ""), 1):
             fields = line.split()
             if not fields:
                 continue
-            if len(fields) != 6:
-                raise FormatError(
-                    f"expected 6 fields (chromosome id cM position A1 A2), found {len(fields)}", path=path, line=number
-                )
+            if len(line) == MAX_BIM_LINE:
+                _refuse_long_line(fields, _count_to_space(handle), path, number)
+            _check_bim_line(fields, path, number)
             chromosome, name, _, position, a1, a2 = fields
-            if max(len(a1), len(a2)) > MAX_ALLELE:
-                raise FormatError(
-                    f"an allele of {max(len(a1), len(a2)):,} characters (variant id {name[:40]}...); the longest "
-                    f"accepted is {MAX_ALLELE:,}: remove the variant or code it symbolically, such as <DEL>",
-                    path=path,
-                    line=number,
-                    column="A1" if len(a1) > MAX_ALLELE else "A2",
-                )
             if chromosome not in chromosomes:
                 chromosomes[chromosome] = normalise_chromosome(chromosome)
-            if not position.isdigit():
-                raise FormatError(f"position '{position}' is not a whole number", path=path, line=number, column=4)
             for column, value in zip(
-                columns, (chromosomes[chromosome], int(position), name, a1.upper(), a2.upper()), strict=True
+                columns.values(), (chromosomes[chromosome], int(position), name, a1.upper(), a2.upper()), strict=True
             ):
-                column.append(value)  # type: ignore[arg-type]
-    if not columns[0]:
+                column.append(value)
+    if not columns["id"]:
         raise FormatError("no variants", path=path)
-    table = pd.DataFrame(dict(zip(("chromosome", "position", "id", "a1", "a2"), columns, strict=True)))
-    table["chromosome"] = table["chromosome"].astype("category")
-    return table
+    return columns
+
+
+def _count_to_space(handle: Any) -> int:
+    """Return how many characters the last field of a cut line goes on for, without keeping them."""
+    count = 0
+    while chunk := handle.readline(MAX_BIM_LINE):
+        if chunk[0].isspace():
+            return count
+        first = chunk.split(maxsplit=1)[0]
+        count += len(first)
+        if len(first) < len(chunk):
+            return count
+    return count
+
+
+def _refuse_long_line(fields: list[str], more: int, path: Path, number: int) -> None:
+    """Raise for a line of more than `MAX_BIM_LINE` characters, whose last field has ``more`` of them to come."""
+    lengths = [len(f) for f in fields]
+    lengths[-1] += more
+    _check_alleles(lengths, fields, path, number)
+    raise FormatError(f"longer than {MAX_BIM_LINE:,} characters; is this a .bim file?", path=path, line=number)
+
+
+def _check_alleles(lengths: list[int], fields: list[str], path: Path, number: int) -> None:
+    """Raise when an allele is longer than `MAX_ALLELE`."""
+    for column, length in zip(("A1", "A2"), lengths[4:6], strict=False):
+        if length > MAX_ALLELE:
+            raise FormatError(
+                f"an allele of {length:,} characters (variant id {fields[1][:40]}); the longest accepted is "
+                f"{MAX_ALLELE:,}: remove the variant or code it symbolically, such as <DEL>",
+                path=path,
+                line=number,
+                column=column,
+            )
+
+
+def _check_bim_line(fields: list[str], path: Path, number: int) -> None:
+    """Raise unless a line has six fields, a position and alleles of bounded length."""
+    _check_alleles([len(f) for f in fields], fields, path, number)
+    if len(fields) != 6:
+        raise FormatError(
+            f"expected 6 fields (chromosome id cM position A1 A2), found {len(fields)}", path=path, line=number
+        )
+    if not fields[3].isdecimal() or len(fields[3]) > MAX_DIGITS:
+        message = f"position '{fields[3][:40]}' is not a whole number of base pairs"
+        raise FormatError(message, path=path, line=number, column=4)
 
 
 def _check_bed(path: Path, n_samples: int, n_variants: int) -> None:
@@ -299,7 +386,8 @@ def _check_bed(path: Path, n_samples: int, n_variants: int) -> None:
     if magic != MAGIC:
         hint = "; it is sample-major: rewrite it with `plink --make-bed`" if magic == b"\x6c\x1b\x00" else ""
         raise FormatError(
-            f"not a PLINK 1 variant-major .bed: expected the bytes 6c 1b 01, found {magic.hex(' ') or 'an empty file'}{hint}",
+            f"not a PLINK 1 variant-major .bed: expected the bytes 6c 1b 01, found "
+            f"{magic.hex(' ') or 'an empty file'}{hint}",
             path=path,
         )
     expected = 3 + n_variants * ((n_samples + 3) // 4)
@@ -307,8 +395,8 @@ def _check_bed(path: Path, n_samples: int, n_variants: int) -> None:
     if size != expected:
         what = "truncated" if size < expected else "too long"
         raise FormatError(
-            f"{what}: {size:,} bytes, but {n_samples:,} samples in the .fam and {n_variants:,} variants in the .bim make "
-            f"{expected:,}; the three files do not belong together, or the copy is incomplete",
+            f"{what}: {size:,} bytes, but {n_samples:,} samples in the .fam and {n_variants:,} variants in the .bim "
+            f"make {expected:,}; the three files do not belong together, or the copy is incomplete",
             path=path,
         )
 

@@ -351,7 +351,7 @@ def mixture_isf(log_p: float, lambdas: Floats) -> float:
     if k == 1:
         return float(top * log_chi2_isf_scalar(log_p))
     nu, kappa, eta = np.zeros(k), np.empty(k), np.empty(k)
-    mean = rho.sum()
+    mean = float(rho.sum())
     low, high = 0.0, math.inf
     # the tail falls like exp(-x / 2) at the end, slower before
     x = mean

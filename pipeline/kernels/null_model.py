@@ -17,7 +17,6 @@ from scipy.special import expit
 from pipeline.errors import StatisticsError
 
 Floats = NDArray[np.float64]
-MAX_LINEAR_PREDICTOR = 30.0  # beyond it a fitted probability is 0 or 1 to rounding: separation
 RANK_TOLERANCE = 1e-9  # relative length of a column left after the ones before it are projected out
 
 
@@ -223,8 +222,6 @@ def _newton(y: Floats, Z: Floats, offset: Floats) -> tuple[Floats, Floats, Float
         b, eta, likelihood = b + fraction * step, eta_new, new
         if np.max(np.abs(A @ step)) < 1e-10:
             break
-        if np.max(np.abs(eta)) > MAX_LINEAR_PREDICTOR + np.max(np.abs(offset)):
-            raise StatisticsError(_SEPARATED)
     else:
         raise StatisticsError(_SEPARATED)
     mu = expit(eta)

@@ -309,7 +309,7 @@ def decode_dosage(
 @njit(cache=True, nogil=True)
 def add_weighted_dosage(
     packed: NDArray[np.uint8], n_samples: int, weights: NDArray[np.float64], out: NDArray[np.float64]
-) -> None:
+) -> NDArray[np.float64]:
     """Add centred, weighted A1 counts of packed rows to the scores of all samples, by a table of 256 bytes per row.
 
     ``out_ik += sum_j w_jk (g_ij - 2 f_j)``, f the A1 frequency of the row; a missing call adds nothing.
@@ -319,8 +319,12 @@ def add_weighted_dosage(
         n_samples: n.
         weights: (m, k) weight of one A1 allele.
         out: (n, k) contiguous, added to.
+
+    Returns:
+        (m,) A1 frequencies; NaN where every call is missing.
     """
     n_weights = weights.shape[1]
+    frequency = np.full(packed.shape[0], np.nan)
     width = 4 * n_weights
     one = np.zeros((4, n_weights))
     table = np.empty((256, width))
@@ -331,6 +335,7 @@ def add_weighted_dosage(
         if n_missing == n_samples:
             continue
         mean = (n_het + 2 * n_hom) / (n_samples - n_missing)
+        frequency[j] = mean / 2
         for c in range(n_weights):
             one[0, c] = weights[j, c] * (2.0 - mean)
             one[2, c] = weights[j, c] * (1.0 - mean)
@@ -347,3 +352,4 @@ def add_weighted_dosage(
         for i in range(n_samples & ~3, n_samples):
             for c in range(n_weights):
                 out[i, c] += one[(row[i >> 2] >> (2 * (i & 3))) & 3, c]
+    return frequency

@@ -34,7 +34,7 @@ def audit_rows(audit: pa.Table | None) -> list[list[str]]:
         traits = row["traits"].split(",")
         shown = ", ".join(traits[:3]) + (f" and {len(traits) - 3:,} more" if len(traits) > 3 else "")
         counts = [row["gene_count"], row["empty_sum"], *(row[f"{name}_sum"] for name in COUNTS)]
-        rows.append([row["mask"], format_number(row["max_maf"]), shown, *map(format_number, counts)])
+        rows.append([row["mask"], f"{row['max_maf']:g}", shown, *map(format_number, counts)])
     return rows
 
 

@@ -8,7 +8,7 @@ from html import escape
 
 from pipeline.report.embed import format_number
 
-STEP, HEIGHT, LEFT, TOP, BOTTOM = 24, 120, 46, 8, 34
+STEP, NARROWEST, HEIGHT, LEFT, TOP, BOTTOM = 24, 150, 120, 46, 8, 34
 BLUE, GREY, INK = "#0072b2", "#7a7f87", "#1b1f24"
 
 
@@ -25,9 +25,10 @@ class _Canvas:
 
     def __init__(self, title: str, names: Sequence[str], low: float, high: float) -> None:
         self.step, self.low, self.high = _scale(low, high)
-        self.width = LEFT + STEP * len(names) + 10
+        self.slot = max(STEP, NARROWEST / max(1, len(names)))
+        self.width = LEFT + self.slot * len(names) + 10
         self.parts = [
-            f'<svg class="chart" role="img" viewBox="0 0 {self.width} {HEIGHT + TOP + BOTTOM}" width="{self.width}" '
+            f'<svg class="chart" role="img" viewBox="0 0 {self.width:.0f} {HEIGHT + TOP + BOTTOM}" width="{self.width:.0f}" '
             f'height="{HEIGHT + TOP + BOTTOM}"><title>{escape(title)}</title>'
         ]
         value = self.low
@@ -35,7 +36,7 @@ class _Canvas:
             y = self.y(value)
             text = f"{value:.10g}" if abs(value) > self.step * 1e-6 else "0"
             self.parts.append(
-                f'<line x1="{LEFT}" x2="{self.width}" y1="{y:.1f}" y2="{y:.1f}" stroke="#e6e8eb"/>'
+                f'<line x1="{LEFT}" x2="{self.width:.0f}" y1="{y:.1f}" y2="{y:.1f}" stroke="#e6e8eb"/>'
                 f'<text x="{LEFT - 5}" y="{y + 4:.1f}" text-anchor="end">{text}</text>'
             )
             value += self.step
@@ -43,12 +44,12 @@ class _Canvas:
             y = TOP + HEIGHT + 14
             self.parts.append(f'<text x="{self.x(k):.1f}" y="{y}" text-anchor="middle">{escape(name)}</text>')
         self.parts.append(
-            f'<text x="{LEFT + STEP * len(names) / 2:.1f}" y="{TOP + HEIGHT + 29}" text-anchor="middle">chromosome</text>'
+            f'<text x="{LEFT + self.slot * len(names) / 2:.1f}" y="{TOP + HEIGHT + 29}" text-anchor="middle">chromosome</text>'
         )
 
     def x(self, k: int) -> float:
         """Middle of the k-th slot."""
-        return LEFT + STEP * (k + 0.5)
+        return LEFT + self.slot * (k + 0.5)
 
     def y(self, value: float) -> float:
         """Height of a value."""
@@ -82,7 +83,7 @@ def draw_intervals(title: str, names: Sequence[str], values: Sequence[float], se
     canvas = _Canvas(title, names, low, high if high > low else low + 1.0)
     y = canvas.y(line)
     canvas.parts.append(
-        f'<line x1="{LEFT}" x2="{canvas.width}" y1="{y:.1f}" y2="{y:.1f}" stroke="{GREY}" stroke-dasharray="4 3"/>'
+        f'<line x1="{LEFT}" x2="{canvas.width:.0f}" y1="{y:.1f}" y2="{y:.1f}" stroke="{GREY}" stroke-dasharray="4 3"/>'
     )
     for k, (value, r) in enumerate(zip(values, reach, strict=True)):
         if math.isfinite(value):

@@ -99,7 +99,7 @@ def describe_messages(bundles: Sequence[Bundle]) -> list[str]:
 
 
 def summary_rows(items: Sequence[Denoised]) -> list[list[str]]:
-    """Return a row per study and trait: study, trait, samples, use, matched, slope, R2, w'Rw, gain."""
+    """Return a row per study and trait with a predictor: samples, use, matched, slope, R2, w'Rw, gain."""
     rows = []
     for d in items:
         n = f"{d.n_samples:,}" + (f" ({d.n_cases:,} cases)" if d.n_cases is not None else "")
@@ -107,9 +107,8 @@ def summary_rows(items: Sequence[Denoised]) -> list[list[str]]:
         rows.append(
             [
                 d.study, d.trait, d.kind, n, d.use, format_number(d.record.get("variants")),
-                _mean_and_range(d.column("slope")) if d.use != "none" else "–",
-                format_number(d.mean("r2")) if d.use != "none" else "–", format_number(d.promised),
-                f"{gain:.3f}" if d.use != "none" and math.isfinite(gain) else "–",
+                _mean_and_range(d.column("slope")), format_number(d.mean("r2")), format_number(d.promised),
+                f"{gain:.3f}" if math.isfinite(gain) else "–",
             ]
         )  # fmt: skip
     return rows
@@ -141,8 +140,8 @@ def null_model_rows(items: Sequence[Denoised]) -> list[list[str]]:
 
 
 def predictor_cards(items: Sequence[Denoised]) -> list[dict[str, Any]]:
-    """Return what the predictor page shows of each trait that has a predictor."""
-    return [_card(d) for d in [d for d in items if d.use != "none"][:MAX_CARDS]]
+    """Return what the predictor page shows of traits that have a predictor."""
+    return [_card(d) for d in items[:MAX_CARDS]]
 
 
 def _card(d: Denoised) -> dict[str, Any]:
@@ -174,7 +173,9 @@ def _card(d: Denoised) -> dict[str, Any]:
 
 
 def _format(value: Any) -> str:
-    """Return a value of a record for people."""
+    """Return a value of a record for people; of a path, the name."""
+    if isinstance(value, str) and value.startswith("/"):
+        return Path(value).name
     return format_number(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 

@@ -47,7 +47,7 @@ def _finite(value: Any) -> Any:
 
 
 def format_number(value: Any, digits: int = 3) -> str:
-    """Return a number for people: ``12,345``, ``0.0123``, ``1.2e-07``, a dash where there is none."""
+    """Return a number for people: ``12,345``, ``0.0123``, ``1.20e-7``, a dash where there is none."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return MISSING
     if isinstance(value, int | np.integer):
@@ -58,7 +58,8 @@ def format_number(value: Any, digits: int = 3) -> str:
     if 1e-3 <= abs(number) < 1e6:
         places = max(0, digits - 1 - math.floor(math.log10(abs(number))))
         return f"{number:,.{places}f}"
-    return f"{number:.{digits - 1}e}"
+    mantissa, exponent = f"{number:.{digits - 1}e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
 
 
 def format_p(log10p: float) -> str:

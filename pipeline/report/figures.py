@@ -75,8 +75,9 @@ def _draw(tests: GeneTests, genome: Genome, rows: Codes, title: str) -> Any:
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(10, 3.4), layout="constrained")
+        figure = Figure(figsize=(10, 3.4))
         left, right = figure.subplots(1, 2, width_ratios=(3, 1.2))
+        figure.subplots_adjust(left=0.06, right=0.985, bottom=0.15, top=0.9, wspace=0.16)
         chosen, rank, n = thin_points(tests.log10p[rows], MAX_REST)
         values = tests.log10p[rows[chosen]]
         gene = tests.label["gene"].codes[rows[chosen]]

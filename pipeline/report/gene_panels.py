@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from pipeline.io.bundle import Bundle
 from pipeline.report.burdens import Burden, GeneVariants, read_gene_burdens
 from pipeline.report.embed import pack_codes, pack_column, shorten
-from pipeline.report.tables import GeneTests, iterate_variants
+from pipeline.report.tables import Coded, GeneTests, encode_column, iterate_variants
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
+Label = tuple[str, int, str, str]  # chromosome, position, ref, alt
 MAX_GENES = 200
 MAX_TRAITS = 6  # traits on a gene's page
 MAX_VARIANTS = 300  # variants on a gene's page
@@ -125,14 +126,14 @@ class _Singles:
     """Rows of single_variants near the genes shown.
 
     Attributes:
-        variant: (v,) distinct variants: (chromosome, position, ref, alt).
+        variant: (v,) distinct variants.
         place: variant, alleles in alphabetical order -> index.
         index: (trait, variant index) of every row as one increasing number; row: which row that is.
         number: numeric columns.
     """
 
-    variant: list[tuple[str, int, str, str]]
-    place: dict[tuple[str, int, str, str], int]
+    variant: list[Label]
+    place: dict[Label, int]
     traits: dict[str, int]
     index: Codes
     row: Codes
@@ -140,7 +141,7 @@ class _Singles:
 
     def find(self, trait: str, variants: Codes) -> tuple[Codes, Codes]:
         """Return the rows of a trait's variants, and which of the variants they are; those without a row are left out."""
-        wanted = self.traits.get(trait, 0) * len(self.variant) + variants
+        wanted = self.traits.get(trait, -1) * len(self.variant) + variants
         at = np.minimum(np.searchsorted(self.index, wanted), max(0, len(self.index) - 1))
         there = self.index[at] == wanted if len(self.index) else np.zeros(len(wanted), np.bool_)
         return self.row[at[there]], np.flatnonzero(there)
@@ -156,18 +157,33 @@ def _read_singles(
         position = table.column("position").to_numpy()
         at = np.searchsorted(low, position, side="right") - 1
         parts.append(table.filter(pa.array((at >= 0) & (position <= high[np.maximum(at, 0)]))))
-    data = {name: [value for part in parts for value in part.column(name).to_pylist()] for name in COLUMNS[2:5]}
-    data["chromosome"] = [v for part in parts for v in part.column("chromosome").to_pylist()]
-    position = np.concatenate([np.empty(0, np.int64), *(p.column("position").to_numpy() for p in parts)])
-    number = {n: np.concatenate([np.empty(0), *(p.column(n).to_numpy() for p in parts)]) for n in NUMBERS}
-    seen: dict[tuple[str, int, str, str], int] = {}
-    keys = zip(data["chromosome"], position.tolist(), data["ref"], data["alt"], strict=True)
-    variant = np.array([seen.setdefault(key, len(seen)) for key in keys], np.int64)
-    codes = {name: k for k, name in enumerate(traits)}
-    index = np.array([codes[t] for t in data["trait"]], np.int64) * len(seen) + variant
+    if not parts:
+        return _Singles([], {}, {}, np.empty(0, np.int64), np.empty(0, np.int64), {n: np.empty(0) for n in NUMBERS})
+    rows = pa.concat_tables(parts)
+    text = {name: encode_column(rows.column(name)) for name in ("chromosome", "ref", "alt", "trait")}
+    labels, variant = _number_variants(text, rows.column("position").to_numpy())
+    place = {(c, p, min(a, b), max(a, b)): k for k, (c, p, a, b) in enumerate(labels)}
+    index = text["trait"].codes * len(labels) + variant
     order = np.argsort(index, kind="stable")
-    place = {(c, p, min(a, b), max(a, b)): k for (c, p, a, b), k in seen.items()}
-    return _Singles(list(seen), place, codes, index[order], order, number)
+    codes = {name: k for k, name in enumerate(text["trait"].labels)}
+    number = {n: rows.column(n).to_numpy().astype(np.float64) for n in NUMBERS}
+    return _Singles(labels, place, codes, index[order], order, number)
+
+
+def _number_variants(text: dict[str, Coded], position: Codes) -> tuple[list[Label], Codes]:
+    """Return the distinct variants of some rows, and which of them each row is."""
+    alt, ref, chromosome = text["alt"], text["ref"], text["chromosome"]
+    alleles, pair = np.unique(ref.codes * len(alt.labels) + alt.codes, return_inverse=True)
+    key = (chromosome.codes * (1 << 32) + position) * max(1, len(alleles)) + pair
+    _, first, variant = np.unique(key, return_index=True, return_inverse=True)
+    labels = [
+        (chromosome.labels[c], p, ref.labels[a], alt.labels[b])
+        for c, p, a, b in zip(
+            chromosome.codes[first].tolist(), position[first].tolist(), ref.codes[first].tolist(),
+            alt.codes[first].tolist(), strict=True,
+        )
+    ]  # fmt: skip
+    return labels, variant.astype(np.int64)
 
 
 def _spans(panels: Sequence[Panel], united: dict[str, GeneVariants]) -> tuple[Codes, Codes]:

@@ -1,3 +1,243 @@
-"""placeholder"""
-def write_report(folder, bundles): 
-    (folder/"report.html").write_text("x"); return folder/"report.html"
+"""One self-contained HTML page per run or meta-analysis, and its figures."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pyarrow.parquet as pq
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from pipeline.io.atomic import atomic_path
+from pipeline.io.bundle import Bundle
+from pipeline.report.audit import audit_rows, describe_provenance, missing_rows
+from pipeline.report.denoising import (
+    MAX_CARDS,
+    MAX_NULL_ROWS,
+    Denoised,
+    collect_denoised,
+    describe_messages,
+    null_model_rows,
+    predictor_cards,
+    summary_rows,
+)
+from pipeline.report.embed import dump_json, format_number, format_p, pack_codes, pack_column
+from pipeline.report.figures import SavedFigure, write_figures
+from pipeline.report.gene_panels import make_panels
+from pipeline.report.plots import bokeh_script, make_plots
+from pipeline.report.series import collect_series, lambda_table, lay_genome, order_tests, order_traits
+from pipeline.report.tables import GeneTests, genes_in_order, open_bundles, read_gene_tests, read_text_table
+from pipeline.schema import MASK_AUDIT
+
+Codes = NDArray[np.int64]
+HERE = Path(__file__).parent
+SCRIPTS = ("values.js", "plots.js", "table.js", "genes.js")
+MAX_TABLE = 20_000  # rows of the searchable table
+MAX_HITS = 15
+MAX_SUMMARY = 25  # traits in the tables of the summary
+
+
+def write_report(results: Path, bundles: Sequence[Path]) -> Path:
+    """Write ``results/report.html`` and ``results/figures``.
+
+    The page needs no network and no other file. With very many results it holds the strongest, and says so.
+
+    Args:
+        results: a directory that ``locomass run`` or ``locomass meta`` left.
+        bundles: the study bundles that were combined; without them gene pages have no forest, and the page does not
+            say what de-noising did.
+
+    Returns:
+        The page.
+
+    Raises:
+        InputError: a table is missing or damaged, or the page cannot be written.
+        BundleError: a bundle is damaged.
+    """
+    tests = read_gene_tests(results / "gene_tests.parquet")
+    studies = open_bundles(bundles)
+    audit = read_text_table(results / "mask_audit.tsv", MASK_AUDIT)
+    genome, traits, row_tests = lay_genome(tests), order_traits(tests), order_tests(tests)
+    figures = write_figures(results / "figures", tests, genome, traits, row_tests)
+    data: dict[str, Any] = {}
+    if not np.isnan(tests.log10p).all():
+        data["plots"] = collect_series(tests, genome)
+        data["items"] = make_plots(genome)
+    if len(tests):
+        data["table"] = pack_table(tests)
+        data["genes-shared"] = pack_labels(tests, row_tests)
+        data["genes"] = make_panels(tests, studies, results / "single_variants.parquet", audit)
+    context = {
+        **_summary(tests, studies, traits, row_tests),
+        **_denoising(collect_denoised(studies), studies),
+        "audit": audit_rows(audit),
+        "missing": missing_rows(tests),
+        "provenance": describe_provenance(results),
+        "figures": _inline_figures(figures),
+        "written": time.strftime("%Y-%m-%d %H:%M"),
+    }
+    path = results / "report.html"
+    with atomic_path(path) as temporary:
+        temporary.write_text(render_page(context, data), encoding="utf-8")
+    return path
+
+
+def render_page(context: Mapping[str, Any], data: Mapping[str, Any]) -> str:
+    """Return the page; every text of ``context`` is escaped by the template."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    return environment.get_template("page.html").render(
+        context,
+        has_plots="plots" in data,
+        has_table="table" in data,
+        style=Markup((HERE / "style.css").read_text(encoding="utf-8")),
+        scripts=[Markup((HERE / name).read_text(encoding="utf-8")) for name in SCRIPTS],
+        bokeh=Markup(bokeh_script() if "plots" in data else ""),
+        data={name: Markup(dump_json(value)) for name, value in data.items()},
+    )
+
+
+def strongest_rows(log10p: NDArray[np.float64], k: int) -> Codes:
+    """Return the k rows with the smallest p-values, in that order; those without a p-value last."""
+    value = -np.nan_to_num(log10p, nan=-1.0)
+    chosen = np.sort(np.argpartition(value, k)[:k]) if k < len(value) else np.arange(len(value))
+    return chosen[np.argsort(value[chosen], kind="stable")]
+
+
+def pack_table(tests: GeneTests) -> dict[str, Any]:
+    """Return the rows of the searchable table, smallest p-values first, those without one last."""
+    order = strongest_rows(tests.log10p, MAX_TABLE)
+    labels = {"gene": "gene", "chromosome": "chromosome", "trait": "trait", "mask": "mask", "test": "row_test"}
+    columns: dict[str, Any] = {
+        name: {
+            "labels": list(tests.label[column].labels),
+            "codes": pack_codes(tests.label[column].codes[order], len(tests.label[column].labels)),
+        }
+        for name, column in {**labels, "note": "note"}.items()
+    }
+    for name in ("start", "max_maf", "n_studies", "n_variants", "mac", "beta", "se", "log10p"):
+        exact = name in ("start", "max_maf")
+        columns[name] = pack_column(tests.number[name][order], "f8" if exact else "f4")
+    gene = tests.label["gene"]
+    rank = np.zeros(len(gene.labels), np.int64)
+    rank[genes_in_order(tests)] = np.arange(len(np.unique(gene.codes)))
+    columns["place"] = pack_column(rank[gene.codes[order]], "u4")
+    return {"n": len(order), "total": len(tests), "columns": columns}
+
+
+def pack_labels(tests: GeneTests, row_tests: Codes) -> dict[str, Any]:
+    """Return the labels that the codes on gene pages refer to."""
+    names = {"tests": "row_test", "masks": "mask", "notes": "note", "traits": "trait"}
+    labels = {name: list(tests.label[column].labels) for name, column in names.items()}
+    return {**labels, "test_order": row_tests.tolist(), "bins": tests.bins.tolist()}
+
+
+def _summary(tests: GeneTests, studies: Sequence[Bundle], traits: Codes, row_tests: Codes) -> dict[str, Any]:
+    """Return what the summary says of the data and the tests."""
+    n_p = int(np.count_nonzero(~np.isnan(tests.log10p)))
+    names = tests.label["trait"].labels
+    samples = {b.study: [int(t["n_samples"]) for t in b.traits.values()] for b in studies}
+    total = sum(max(n, default=0) for n in samples.values())
+    if not studies and len(tests):
+        total = int(tests.number["n_samples"].max())
+    lambdas = lambda_table(tests, traits, row_tests)
+    return {
+        "title": " + ".join(b.study for b in studies[:6]) + (" + …" if len(studies) > 6 else "") or "results",
+        "facts": [
+            ("studies", f"{len(studies):,}" if studies else "–"),
+            ("samples", f"{total:,}"),
+            ("variants", f"{_count_variants(studies):,}" if studies else "–"),
+            ("genes", f"{len(np.unique(tests.label['gene'].codes)):,}"),
+            ("traits", f"{len(traits):,}"),
+            ("gene tests", f"{len(tests):,}"),
+        ],
+        "studies": [_study_row(b) for b in studies],
+        "hits": _top_hits(tests),
+        "n_p": n_p,
+        "threshold": format_p(float(np.log10(n_p / 0.05))) if n_p else "",
+        "n_significant": int(np.count_nonzero(tests.log10p > np.log10(n_p / 0.05))) if n_p else 0,
+        "lambda_tests": [tests.label["row_test"].labels[c] for c in row_tests],
+        "lambdas": [
+            (names[t], [f"{v:.3f}" if np.isfinite(v) else "–" for v in row])
+            for t, row in zip(traits[:MAX_SUMMARY].tolist(), lambdas, strict=False)
+        ],
+        "lambda_all": [f"{np.nanmedian(c):.3f}" if np.isfinite(c).any() else "–" for c in lambdas.T],
+        "n_traits": len(traits),
+    }
+
+
+def _study_row(bundle: Bundle) -> list[str]:
+    """Return a study's line: name, build, traits, samples, variants, predictor, software."""
+    n = [int(t["n_samples"]) for t in bundle.traits.values()]
+    span = "–" if not n else f"{min(n):,} to {max(n):,}" if min(n) < max(n) else f"{n[0]:,}"
+    return [
+        bundle.study, str(bundle.info.get("genome_build") or "–"), f"{len(n):,}", span,
+        f"{pq.read_metadata(bundle.path / 'variants.parquet').num_rows:,}", str(bundle.info.get("predictor") or "none"),
+        str(bundle.info.get("software") or "–"),
+    ]  # fmt: skip
+
+
+def _count_variants(studies: Sequence[Bundle]) -> int:
+    """Return the number of distinct variants of all studies, whatever the order of their alleles."""
+    if len(studies) == 1:
+        return int(pq.read_metadata(studies[0].path / "variants.parquet").num_rows)
+    columns = ["chromosome", "position", "ref", "alt"]
+    parts = [pq.read_table(b.path / "variants.parquet", columns=columns).to_pandas() for b in studies]
+    keys = set()
+    for part in parts:
+        swap = part["ref"] > part["alt"]
+        low, high = part["ref"].mask(swap, part["alt"]), part["alt"].mask(swap, part["ref"])
+        keys |= set(zip(part["chromosome"], part["position"], low, high, strict=True))
+    return len(keys)
+
+
+def _top_hits(tests: GeneTests) -> list[dict[str, str]]:
+    """Return the smallest p-value of each of the strongest pairs of gene and trait."""
+    order = strongest_rows(tests.log10p, MAX_TABLE)
+    order = order[~np.isnan(tests.log10p[order])]
+    pair = tests.label["gene"].codes[order] * len(tests.label["trait"].labels) + tests.label["trait"].codes[order]
+    first = np.sort(np.unique(pair, return_index=True)[1])[:MAX_HITS]
+    hits = []
+    for row in order[first].tolist():
+        hit = {name: c.labels[c.codes[row]] for name, c in tests.label.items()}
+        for name in ("n_variants", "mac", "beta", "se"):
+            hit[name] = format_number(float(tests.number[name][row]))
+        hit["max_maf"] = f"{tests.number['max_maf'][row]:g}"
+        hits.append({**hit, "p": format_p(float(tests.log10p[row]))})
+    return hits
+
+
+def _denoising(items: Sequence[Denoised], studies: Sequence[Bundle]) -> dict[str, Any]:
+    """Return what the page says of predictors and null models."""
+    rows = sum(len(d.rows) for d in items)
+    predicted = [d for d in items if d.use != "none"]
+    return {
+        "denoised": summary_rows(predicted[:MAX_SUMMARY]),
+        "n_denoised": len(predicted),
+        "n_models": len(items),
+        "cards": predictor_cards(predicted),
+        "more_cards": max(0, len(predicted) - MAX_CARDS),
+        "messages": describe_messages(studies),
+        "null_models": null_model_rows(items),
+        "more_null_models": max(0, rows - MAX_NULL_ROWS),
+    }
+
+
+def _inline_figures(figures: Sequence[SavedFigure]) -> list[dict[str, str]]:
+    """Return the PNG figures as data addresses, for readers without scripts."""
+    return [
+        {
+            "title": f.title,
+            "data": "data:image/png;base64," + base64.b64encode(f.png.read_bytes()).decode("ascii"),
+            "names": f"figures/{f.svg.name}, figures/{f.png.name}",
+        }
+        for f in figures
+    ]

@@ -8,7 +8,7 @@ from pipeline.report.series import Genome
 
 BLUE, SKY, ORANGE, GREY, INK = "#0072b2", "#56b4e9", "#d55e00", "#7a7f87", "#1b1f24"  # Okabe and Ito's palette
 TOOLS = "pan,wheel_zoom,box_zoom,reset,save"
-HEIGHT = 340
+HEIGHT = 360
 
 
 def bokeh_script() -> str:
@@ -31,7 +31,7 @@ def _figure(**options: Any) -> Any:
     from bokeh.plotting import figure
 
     plot = figure(
-        height=HEIGHT, sizing_mode="stretch_width", tools=TOOLS, active_scroll=None, toolbar_location="right", **options
+        height=HEIGHT, sizing_mode="stretch_width", tools=TOOLS, active_scroll=None, toolbar_location="above", **options
     )
     plot.toolbar.logo = None
     plot.outline_line_color = None

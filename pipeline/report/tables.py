@@ -71,7 +71,7 @@ def read_gene_tests(path: Path) -> GeneTests:
     """
     try:
         table = pq.read_table(path, columns=[*LABELS, *NUMBERS], read_dictionary=list(LABELS))
-        label = {name: _encode(table.column(name)) for name in LABELS}
+        label = {name: encode_column(table.column(name)) for name in LABELS}
         number = {n: table.column(n).to_numpy().astype(np.float64) for n in NUMBERS}
     except (OSError, KeyError, pa.ArrowException) as error:
         raise InputError(f"{path} cannot be read: {error}; run `locomass run` or `locomass meta` again") from None
@@ -80,13 +80,12 @@ def read_gene_tests(path: Path) -> GeneTests:
     return GeneTests(label, number, bins, place.astype(np.int64))
 
 
-def _encode(column: pa.ChunkedArray) -> Coded:
+def encode_column(column: pa.ChunkedArray) -> Coded:
     """Return a text column as codes into its distinct values; null counts as an empty text."""
-    values = column.combine_chunks() if column.num_chunks == 1 else column.unify_dictionaries().combine_chunks()
-    if isinstance(values, pa.ChunkedArray):  # an empty column stays chunked
+    coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    values = coded.unify_dictionaries().combine_chunks()
+    if not len(values):
         return Coded((), np.empty(0, np.int64))
-    if not pa.types.is_dictionary(values.type):
-        values = pc.dictionary_encode(values)
     labels = ["" if text is None else text for text in values.dictionary.to_pylist()]
     codes = pc.fill_null(values.indices, len(labels)).to_numpy(zero_copy_only=False).astype(np.int64)
     return Coded((*labels, ""), codes)

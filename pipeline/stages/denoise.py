@@ -65,8 +65,13 @@ def fit_null_models(cohort: Cohort, loco: xr.DataArray | None, role: str) -> Nul
     for k, trait in enumerate(cohort.traits):
         if trait.name in predictions:
             y[np.isnan(predictions[trait.name]).any(axis=0), k] = np.nan
+    for k, trait in enumerate(cohort.traits):
+        if not np.isfinite(y[:, k]).any():
+            what = "value together with a LOCO prediction" if trait.name in predictions else "value"
+            raise StatisticsError(f"trait '{trait.name}' has no {what} among the {len(y)} analysed samples")
     sets, in_set, set_of = _sample_sets(y)
-    covariances = _covariances(cohort.traits, set_of)
+    as_column = set(predictions) if role == "covariate" else set()
+    covariances = _covariances(cohort.traits, set_of, as_column)
     designs = {name: cohort.design(in_set[:, k].astype(bool)) for k, name in enumerate(sets)}
     unit = "" if loco is None else str(loco.attrs.get("unit", ""))
     models: dict[str, ChromosomeModel] = {}
@@ -127,12 +132,14 @@ def _sample_sets(y: Floats) -> tuple[tuple[str, ...], NDArray[np.uint8], dict[An
     return names, np.ascontiguousarray(observed[:, first]).astype(np.uint8), {t: names[k] for t, k in enumerate(index)}
 
 
-def _covariances(traits: tuple[Trait, ...], set_of: dict[Any, str]) -> tuple[Covariance, ...]:
-    """Group traits that share G'WG, and let ``set_of`` also answer to trait names."""
+def _covariances(traits: tuple[Trait, ...], set_of: dict[Any, str], as_column: set[str]) -> tuple[Covariance, ...]:
+    """Group traits that share G'WG and the number of LOCO columns, and let ``set_of`` also answer to trait names."""
     groups: dict[str, tuple[str, str, list[str]]] = {}
     for k, trait in enumerate(traits):
         set_of[trait.name] = set_of[k]
         name = f"binary:{trait.name}" if trait.kind == "binary" else f"quantitative:{set_of[k]}"
+        if trait.kind == "quantitative" and trait.name in as_column:
+            name += ":loco"
         groups.setdefault(name, (trait.kind, set_of[k], []))[2].append(trait.name)
     return tuple(Covariance(name, kind, s, tuple(members)) for name, (kind, s, members) in groups.items())
 

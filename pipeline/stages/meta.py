@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -339,7 +340,7 @@ class RowCollector:
 def run_meta_task(task: MetaTask) -> int:
     """Test the genes of a batch and write its parts; return the number of genes that failed."""
     if all(task.part(name).exists() for name in ("variants", "audit", "tests")):
-        return 0
+        return count_failed(task.part("tests"))
     bundles = [Bundle(path) for path in task.bundles]
     groups = group_traits(bundles)
     genes = [bundle.read_genes(g.gene for g in task.genes) for bundle in bundles]
@@ -386,6 +387,12 @@ def _run_gene(
             singles.append(_single_variants(request, union, frequency, group, shared))
 
 
+def count_failed(path: Path) -> int:
+    """Return how many genes of a table of gene tests have a row without a mask: the row that says why they failed."""
+    table = pq.read_table(path, columns=["gene", "mask"])
+    return len(set(table.filter(pc.equal(table["mask"], ""))["gene"].to_pylist()))
+
+
 def _failed_row(request: GeneRequest, test: str, group: TraitGroup) -> tuple[Any, ...]:
     """Return the constants of a row that says why a gene has no result."""
     place = (request.gene, request.chromosome, request.start, request.end)
@@ -401,8 +408,11 @@ def _included(union: UnionGene, frequency: UnionFrequency, task: MetaTask) -> di
 
 
 def _bounded(frequency: Floats, rule: str) -> Floats:
-    """Return the frequency that the bound applies to: minor allele (maf) or ALT (aaf)."""
-    return np.minimum(frequency, 1 - frequency) if rule == "maf" else frequency
+    """Return the frequency that the bound applies to: minor allele (maf) or ALT (aaf).
+
+    Lowered by rounding, since bounds are inclusive and 1 - f of a frequency at the bound may lie just above it.
+    """
+    return (np.minimum(frequency, 1 - frequency) if rule == "maf" else frequency) * (1 - 1e-12)
 
 
 @dataclass(frozen=True)

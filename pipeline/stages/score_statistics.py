@@ -258,7 +258,6 @@ def _gene_table(
 ) -> pa.Table:
     """Return sparse G'WG, B and b of every gene and covariance of the batch."""
     models = context.models
-    sets = {name: k for k, name in enumerate(models.sample_sets)}
     head = np.full(len(models.samples), -1, np.int32)
     frequency = np.minimum(carriers.frequency, 1 - carriers.frequency)
     in_bound = ~(np.nanmin(np.where(np.isnan(frequency), np.inf, frequency), axis=1) > task.max_maf)
@@ -266,35 +265,29 @@ def _gene_table(
     for gene in task.genes:
         local = np.searchsorted(task.variants, gene.variants)
         local = np.sort(local[in_bound[local]])
-        for k, covariance in enumerate(models.covariances):
+        try:
+            parts = [
+                _covariance_row(k, local, models, model, carriers, projected, head)
+                for k in range(len(models.covariances))
+            ]
             note = ""
-            try:
-                row, column, value = sparse_cross_products(
-                    local,
-                    (carriers.indptr, carriers.sample, carriers.dosage),
-                    np.ascontiguousarray(model.weight[:, k]),
-                    np.ascontiguousarray(carriers.imputed[:, sets[covariance.sample_set]]),
-                    head,
-                )
-            except GENE_FAILURES as error:
-                note = f"no statistics: {error or type(error).__name__}"
-                local = local[:0]
-                row, column, value = np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0)
-                head.fill(-1)
-            sign = carriers.sign[local]
-            loco = [projected[np.ix_(local, model.column_indices("loco", t))].T for t in covariance.traits]
+        except GENE_FAILURES as error:
+            local, note = local[:0], f"no statistics: {error or type(error).__name__}"
+            head.fill(-1)
+            parts = [
+                _covariance_row(k, local, models, model, carriers, projected, head)
+                for k in range(len(models.covariances))
+            ]
+        for covariance, part in zip(models.covariances, parts, strict=True):
             rows["gene"].append(gene.gene)
             rows["chromosome"].append(gene.chromosome)
             rows["start"].append(gene.start)
             rows["end"].append(gene.end)
             rows["covariance"].append(covariance.name)
             rows["variant"].append(task.variants[local].astype(np.int32))
-            rows["row"].append(row)
-            rows["column"].append(column)
-            rows["value"].append(value * sign[row] * sign[column])
-            rows["B"].append(projected[np.ix_(local, model.column_indices("design", covariance.name))].T)
-            rows["b"].append(np.stack(loco))
             rows["note"].append(note)
+            for name, values in part.items():
+                rows[name].append(values)
     columns = {
         c.name: list_array(rows[c.name], c.type.value_type)
         if pa.types.is_list(c.type)
@@ -302,6 +295,44 @@ def _gene_table(
         for c in BUNDLE_GENES.columns
     }
     return pa.table(columns)
+
+
+def _covariance_row(
+    k: int,
+    local: NDArray[np.int64],
+    models: NullModels,
+    model: ChromosomeModel,
+    carriers: BatchCarriers,
+    projected: Floats,
+    head: NDArray[np.int32],
+) -> dict[str, NDArray[Any]]:
+    """Return G'WG (sparse), B and b of one gene and covariance, ALT counted.
+
+    Args:
+        k: number of the covariance.
+        local: the gene's variants as rows of the batch.
+        models, model: the study's null models, and those of the gene's chromosome.
+        carriers: carriers of the batch.
+        projected: (v, q) G'C of the batch.
+        head: (n,) scratch, see `cross_products`.
+    """
+    covariance = models.covariances[k]
+    row, column, value = sparse_cross_products(
+        local,
+        (carriers.indptr, carriers.sample, carriers.dosage),
+        np.ascontiguousarray(model.weight[:, k]),
+        np.ascontiguousarray(carriers.imputed[:, models.sample_sets.index(covariance.sample_set)]),
+        head,
+    )
+    sign = carriers.sign[local]
+    loco = [projected[np.ix_(local, model.column_indices("loco", t))].T for t in covariance.traits]
+    return {
+        "row": row,
+        "column": column,
+        "value": value * sign[row] * sign[column],
+        "B": projected[np.ix_(local, model.column_indices("design", covariance.name))].T,
+        "b": np.stack(loco),
+    }
 
 
 @dataclass(frozen=True)

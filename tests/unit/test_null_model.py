@@ -165,7 +165,11 @@ def test_fit_logistic__few_cases_of_many(rng):
 @pytest.mark.parametrize("kind", ["complete", "quasi", "level without cases"])
 def test_fit_logistic__raises_on_separation(rng, kind):
     y = (np.arange(N) < N // 2).astype(float)
-    x = {"complete": y + 0.01 * rng.normal(size=N), "quasi": y.copy(), "level without cases": (np.arange(N) > N - 6) * 1.0}[kind]
+    x = {
+        "complete": y + 0.01 * rng.normal(size=N),
+        "quasi": y.copy(),
+        "level without cases": (np.arange(N) > N - 6) * 1.0,
+    }[kind]
     if kind == "quasi":
         x[:20] = 0
     with pytest.raises(StatisticsError, match=r"separat.*remove or merge"):

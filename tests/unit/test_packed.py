@@ -12,8 +12,7 @@ from tests.factories import pack_row, random_calls
 from tests.reference import decode_row
 
 #: every remainder by 4 (calls a byte), around 32 (calls a word) and 256 (calls of the eight words tested at once)
-SIZES = [1, 2, 3, 4, 5, 6, 7, 8, 31, 32, 33, 34, 35, 36, 63, 64, 65, 127, 128, 129, 255, 256, 257, 258, 259, 260, 289, 511,
-         512, 513, 600]  # fmt: skip
+SIZES = [*range(1, 9), *range(31, 37), 63, 64, 65, 127, 128, 129, *range(255, 261), 289, 511, 512, 513, 600]
 
 
 def pack(calls):
@@ -86,7 +85,9 @@ def test_scan_carriers__ignores_what_fills_the_last_byte(n, background):
     packed = pack(np.full((1, n), background))
     padded = packed.copy()
     padded[0, -1] |= np.uint8((0xFF << (2 * (n % 4))) & 0xFF) if n % 4 else np.uint8(0)
-    for one, other in zip(scan_carriers(packed, n, everyone(n), n), scan_carriers(padded, n, everyone(n), n), strict=True):
+    for one, other in zip(
+        scan_carriers(packed, n, everyone(n), n), scan_carriers(padded, n, everyone(n), n), strict=True
+    ):
         np.testing.assert_array_equal(one, other)
 
 

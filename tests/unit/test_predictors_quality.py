@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from predictors.base import PredictorError
-from predictors.quality import check_quality, compute_effective_n, estimate_sd_y, standardise_effects
+from predictors.quality import check_coverage, check_quality, compute_effective_n, estimate_sd_y, standardise_effects
 
 
 def gwas(rng, m=400, n=5_000, sd_y=1.0):
@@ -163,6 +163,21 @@ def test_check_quality__raises_when_nothing_passes(rng):
         check_quality(beta * np.nan, se, n, f)
     with pytest.raises(PredictorError, match=r"no variant passes quality control; dropped: frequency_mismatch 400"):
         check_quality(beta, se, n, f, frequency=np.where(f < 0.5, f + 0.25, f - 0.25))
+
+
+def test_check_coverage__is_the_share_of_the_scores_variance():
+    weights, sd = np.array([1.0, -2.0, 1.0]), np.array([0.5, 0.5, 1.0])
+    # variances 0.25, 1, 1
+    assert check_coverage(weights, sd, np.array([True, True, True])) == (1.0, "")
+    coverage, message = check_coverage(weights, sd, np.array([True, True, False]))
+    assert coverage == pytest.approx(1.25 / 2.25)
+    assert message == "2 of 3 variants match and carry 56% of the score's variance; 75% are wanted"
+    with pytest.raises(PredictorError, match=r"1 of 3 variants match and carry 44% .*, 50% are needed"):
+        check_coverage(weights, sd, np.array([False, False, True]))
+    with pytest.raises(PredictorError, match="at least one pair is not 0"):
+        check_coverage(0 * weights, sd, np.ones(3, bool))
+    with pytest.raises(PredictorError, match="differ in shape"):
+        check_coverage(weights, sd, np.ones(2, bool))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What the exchange formats share: what an import is given, which gene a variant belongs to, how numbers are written."""
+"""What the exchange formats share: what an import is given, which genes a variant is in, how numbers are written."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import numpy as np
 import pandas as pd
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.align import sort_alleles
@@ -25,7 +26,6 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Labels = NDArray[np.object_]
 WITHHELD = -1  # genotype count that is not known
-CANCELLED = 1e-10  # V_jj below this share of G'WG_jj is rounding, not information
 
 
 @dataclass(frozen=True)
@@ -157,21 +157,22 @@ def read_alleles(path: Path) -> dict[tuple[str, int], list[tuple[str, str]]]:
     return out
 
 
-def read_counts(block: Block, names: tuple[str, str, str]) -> tuple[Integers, Integers, Integers]:
-    """Return n_ref, n_het, n_alt of a table; all three `WITHHELD` where one is missing or negative.
+def read_first_numbers(block: Block, name: str) -> Floats:
+    """Return a column of numbers, NaN where missing; of rvtests' ``all:cases:controls`` the first.
 
-    rvtests writes ``all:cases:controls`` for binary traits: the part before the colon counts.
+    Raises:
+        FormatError: a text that is no number.
     """
-    import pyarrow.compute as pc
+    values, bad = parse_numbers(pc.list_element(pc.split_pattern(block.table[name], ":"), 0))
+    for row in bad[:1]:
+        message = f"expected a number, got '{block.table[name][int(row)].as_py()}'"
+        raise FormatError(message, path=block.path, line=block.line(row), column=name)
+    return values
 
-    columns = []
-    for name in names:
-        texts = pc.list_element(pc.split_pattern(block.table[name], ":"), 0)
-        values, bad = parse_numbers(texts)
-        for row in bad[:1]:
-            found = block.table[name][int(row)].as_py()
-            raise FormatError(f"expected a count, got '{found}'", path=block.path, line=block.line(row), column=name)
-        columns.append(values)
+
+def read_counts(block: Block, names: tuple[str, str, str]) -> tuple[Integers, Integers, Integers]:
+    """Return n_ref, n_het, n_alt of a table; all three `WITHHELD` where one is missing or negative."""
+    columns = [read_first_numbers(block, name) for name in names]
     known = np.all([np.isfinite(c) & (c >= 0) for c in columns], axis=0)
     n_ref, n_het, n_alt = (np.where(known, np.nan_to_num(c), WITHHELD).astype(np.int64) for c in columns)
     return n_ref, n_het, n_alt
@@ -191,7 +192,7 @@ def write_text(path: Path) -> Iterator[IO[bytes]]:
     with atomic_path(path) as temporary, open(temporary, "wb") as raw:
         if path.suffix == ".gz":
             with gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=6, mtime=0) as handle:
-                yield handle
+                yield cast(IO[bytes], handle)
         else:
             yield raw
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from pipeline.io.bundle import Bundle
 from pipeline.io.bundle_write import TraitStatistics
 from pipeline.io.exchange.common import ImportRequest
-from pipeline.io.exchange.rvtests import PairLayout, read_pair, write_pair
+from pipeline.io.exchange.pair import PairLayout, read_pair
+from pipeline.io.exchange.pair_write import write_pair
 
 RAREMETAL = PairLayout(
     program="RareMetalWorker",

@@ -1,0 +1,111 @@
+"""Checks of one bundle: the scale of U and V, and whether V can be a covariance matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from pipeline.io.bundle import Bundle
+from pipeline.stages.inspect.studies import (
+    ERROR,
+    MIN_VARIANTS,
+    WARNING,
+    Finding,
+    Floats,
+    StudyVariants,
+    implied_variance,
+    is_common,
+)
+
+MEDIAN_CHI2 = 0.45493642311957  # of chi-square with one degree of freedom
+NOT_PSD = 1e-6  # smallest eigenvalue of a correlation matrix that rounding explains
+SCALE_RANGE = {"quantitative": (0.9, 1.02), "binary": (0.5, 1.3)}
+INFLATION_RANGE = (0.5, 2.0)
+SHOWN = 3
+
+
+def check_scale(study: StudyVariants) -> Iterator[Finding]:
+    """Compare V_jj with ``sum (g - mean)^2 / sigma2`` (mu (1 - mu) for a binary trait): covariates can only lower it.
+
+    An imported bundle does not tell its sigma2; `check_calibration` and `check_variances` look at those.
+    """
+    if "source" in study.bundle.info:
+        return
+    for name, trait in study.bundle.traits.items():
+        t = trait["index"]
+        variance = implied_variance(study, t)
+        if len(variance) < MIN_VARIANTS:
+            continue
+        n, cases = trait["n_samples"], trait.get("n_cases")
+        low, high = SCALE_RANGE[trait["kind"]]
+        if trait["kind"] == "binary":
+            if not cases:
+                continue
+            share = cases / n
+            ratio, stated = float(np.median(1 / variance)) / (share * (1 - share)), 1.0
+        else:
+            stated = float(np.median(list(trait["sigma2"].values())))
+            ratio = float(np.quantile(stated / variance, 0.9))
+            low *= 1 - max((r.get("n_covariates") or 0 for r in trait.get("denoising", [])), default=0) / n
+        if not low <= ratio <= high:
+            right = f"{low:.2f} to {high:.2f}"
+            what = f"V is {ratio:.3g} times what genotypes and sigma2 = {stated:.4g} give, {right} being right"
+            fix = "V must be (G'WG - B'B) / sigma2 with the sigma2 of study.json: compute the bundle again"
+            yield Finding(ERROR, study.name, what, f"trait {name}", fix)
+
+
+def check_calibration(study: StudyVariants) -> Iterator[Finding]:
+    """Look at the median of U^2 / V: far from its null value, U and V are on different scales (or confounded)."""
+    for name, trait in study.bundle.traits.items():
+        t = trait["index"]
+        common = is_common(study, t)
+        if common.sum() < 5 * MIN_VARIANTS:
+            continue
+        inflation = float(np.median(study.U[common, t] ** 2 / study.V[common, t])) / MEDIAN_CHI2
+        if not INFLATION_RANGE[0] <= inflation <= INFLATION_RANGE[1]:
+            what = f"the median of U^2 / V is {inflation:.3g} times its null value"
+            fix = "U must be G'(y - mu) / sigma2 and V its variance (scores of seqMeta are sigma2 times these)"
+            yield Finding(WARNING, study.name, what, f"trait {name}, {int(common.sum()):,} variants", fix)
+
+
+def check_definite(bundle: Bundle) -> Iterator[Finding]:
+    """Find genes whose V is not positive semi-definite: some weighted sum would have a negative variance."""
+    bad: dict[str, list[str]] = {}
+    first = {c["name"]: c["traits"] for c in bundle.info["covariances"]}
+    for part_genes in _genes_by_part(bundle):
+        for name, gene in bundle.read_genes(part_genes).items():
+            for covariance, stored in gene.covariances.items():
+                for trait in first[covariance] if stored.b.shape[1] else first[covariance][:1]:
+                    if not is_definite(bundle.information(gene, trait)):
+                        bad.setdefault(trait, []).append(name)
+    for trait, genes in bad.items():
+        shown = ", ".join(genes[:SHOWN]) + (", ..." if len(genes) > SHOWN else "")
+        what = f"V of {len(genes):,} genes is not positive semi-definite"
+        fix = "rounded or mixed covariances; for an LD reference, use samples of the same ancestry, and more digits"
+        yield Finding(ERROR, bundle.study, what, f"trait {trait}: {shown}", fix)
+
+
+def is_definite(V: Floats) -> bool:
+    """Return whether no eigenvalue of V's correlation matrix is below -`NOT_PSD` times the largest."""
+    d = np.diag(V)
+    if (d < 0).any():
+        return bool(d.min() > -NOT_PSD * np.abs(d).max())
+    alive = d > 1e-10 * d.max(initial=0.0)
+    if np.abs(V[~alive]).max(initial=0.0) > NOT_PSD * d.max(initial=1.0):
+        return False
+    R = V[np.ix_(alive, alive)] / np.sqrt(np.outer(d[alive], d[alive]))
+    try:
+        np.linalg.cholesky(R + NOT_PSD * np.eye(len(R)))
+    except np.linalg.LinAlgError:
+        values = np.linalg.eigvalsh(R)
+        return bool(values[0] > -NOT_PSD * values[-1])
+    return True
+
+
+def _genes_by_part(bundle: Bundle) -> Iterator[list[str]]:
+    """Give the names of the genes of each file of genes/."""
+    parts: dict[str, list[str]] = {}
+    for gene, (part, _) in bundle.index.items():
+        parts.setdefault(part, []).append(gene)
+    yield from parts.values()

@@ -1,0 +1,136 @@
+"""What the checks of bundles share: findings, and the variants of several studies on one numbering."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.align import sort_alleles
+from pipeline.io.bundle import Bundle, matrix_column
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+ERROR, WARNING, NOTE = "error", "warning", "note"
+MIN_MAC = 5.0  # below it one carrier decides
+MIN_VARIANTS = 20  # a median or correlation over fewer says nothing
+CLUSTER = 1_000_000  # base pairs that are one unit of the overlap test
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was found.
+
+    Attributes:
+        severity: ``error`` (do not combine), ``warning`` (look), ``note``.
+        study: name of the study, or names joined by a comma; the path where it cannot be opened.
+        what: what is wrong.
+        where: file, trait, gene or variants.
+        fix: what to do.
+    """
+
+    severity: str
+    study: str
+    what: str
+    where: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.severity}: {self.study}: {self.what} [{self.where}]; {self.fix}"
+
+
+@dataclass(frozen=True)
+class StudyVariants:
+    """What the checks need of one study, on allele-order-free variants.
+
+    Attributes:
+        bundle: the study.
+        code: (v,) number of each variant, the same in every study; increasing.
+        row: (v,) its row of variants.parquet.
+        cluster: (v,) number of the stretch of a chromosome.
+        n, frequency: (v,) of the largest sample set; the frequency is that of the alphabetically later allele.
+        counts: (v, 2) heterozygous and homozygous for that allele, -1 withheld.
+        U, V: (v, T) U counts that allele.
+    """
+
+    bundle: Bundle
+    code: Integers
+    row: Integers
+    cluster: Integers
+    n: Floats
+    frequency: Floats
+    counts: Integers
+    U: Floats
+    V: Floats
+
+    @property
+    def name(self) -> str:
+        """The study."""
+        return self.bundle.study
+
+
+def load_studies(bundles: Sequence[Bundle]) -> list[StudyVariants]:
+    """Read the variant tables and number the variants over all studies."""
+    frames = []
+    for k, bundle in enumerate(bundles):
+        table = bundle.variants
+        ref, alt = (table.column(c).to_numpy().astype(object) for c in ("ref", "alt"))
+        low, high = sort_alleles(ref, alt)
+        frame = pd.DataFrame(
+            {"chromosome": table.column("chromosome").to_numpy(), "position": table.column("position")}
+        )
+        frames.append(frame.assign(low=low, high=high, counts_high=alt == high, study=k))
+    if not frames:
+        return []
+    table = pd.concat(frames, ignore_index=True)
+    table["code"] = table.groupby(["chromosome", "position", "low", "high"], sort=False).ngroup()
+    stretch = pd.DataFrame({"chromosome": table["chromosome"], "stretch": table["position"] // CLUSTER})
+    table["cluster"] = stretch.groupby(["chromosome", "stretch"], sort=False).ngroup()
+    return [_study(bundle, table[table["study"] == k]) for k, bundle in enumerate(bundles)]
+
+
+def _study(bundle: Bundle, rows: pd.DataFrame) -> StudyVariants:
+    """Return one study's variants in the order of their codes."""
+    order = np.argsort(rows["code"].to_numpy())
+    sets = [s["n_samples"] for s in bundle.info["sample_sets"]]
+    s = int(np.argmax(sets))
+    turned = ~rows["counts_high"].to_numpy(bool)[order]
+    column = {name: matrix_column(bundle.variants, name)[order] for name in ("U", "V")}
+    n, f, ref, het, alt = (
+        matrix_column(bundle.variants, name)[order, s] for name in ("n_obs", "alt_frequency", "n_ref", "n_het", "n_alt")
+    )
+    return StudyVariants(
+        bundle,
+        rows["code"].to_numpy(np.int64)[order],
+        order,
+        rows["cluster"].to_numpy(np.int64)[order],
+        n.astype(np.float64),
+        np.where(turned, 1 - f, f),
+        np.stack([het, np.where(turned, ref, alt)], axis=1).astype(np.int64),
+        np.where(turned[:, None], -column["U"], column["U"]),
+        column["V"],
+    )
+
+
+def genotype_variance(study: StudyVariants) -> Floats:
+    """Return (v,) ``sum_i (g_i - mean)^2`` by the genotype counts, or ``n 2 f (1 - f)`` where they are withheld."""
+    het, hom = study.counts[:, 0], study.counts[:, 1]
+    f = np.nan_to_num(study.frequency)
+    counted = het + 4.0 * hom - study.n * (2 * f) ** 2
+    return np.where(het < 0, study.n * 2 * f * (1 - f), np.maximum(counted, 0.0))
+
+
+def is_common(study: StudyVariants, t: int) -> NDArray[np.bool_]:
+    """Return which variants have enough carriers, and information about a trait."""
+    f = np.nan_to_num(study.frequency)
+    return np.asarray((2 * study.n * np.minimum(f, 1 - f) >= MIN_MAC) & (study.V[:, t] > 0))
+
+
+def implied_variance(study: StudyVariants, t: int) -> Floats:
+    """Return ``sum (g - mean)^2 / V_jj`` of the variants with enough carriers: the residual variance V stands for."""
+    common = is_common(study, t)
+    return np.asarray(genotype_variance(study)[common] / study.V[common, t])

@@ -1,0 +1,173 @@
+"""Checks of bundles against each other: units, builds, alleles, people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+
+from pipeline.io.bundle import Bundle
+from pipeline.stages.inspect.studies import (
+    ERROR,
+    MIN_VARIANTS,
+    WARNING,
+    Finding,
+    Floats,
+    Integers,
+    StudyVariants,
+    implied_variance,
+    is_common,
+)
+
+VARIANCE_FACTOR = 3.0  # residual variances of one trait that differ by more are probably in other units
+LEAST_SPREAD = 0.2  # of frequencies between studies; below it a swap cannot be told
+FST = 0.05  # spread of frequencies between populations that is taken as natural
+SWAP_EVIDENCE = 8.0  # natural logarithm of the likelihood ratio
+NULL_Z = 3.0
+OVERLAP_CORRELATION, OVERLAP_Z = 0.05, 4.0
+SAME = 0.999
+
+
+def check_variances(studies: Sequence[StudyVariants]) -> Iterator[Finding]:
+    """Compare the residual variance that V stands for between studies of one quantitative trait."""
+    found: dict[str, list[tuple[str, float]]] = {}
+    for study in studies:
+        for name, trait in study.bundle.traits.items():
+            variance = implied_variance(study, trait["index"])
+            if trait["kind"] == "quantitative" and len(variance) >= MIN_VARIANTS:
+                found.setdefault(name, []).append((study.name, float(np.median(variance))))
+    for name, values in found.items():
+        for k, (label, value) in enumerate(values):
+            others = [v for j, (_, v) in enumerate(values) if j != k]
+            if not others:
+                continue
+            ratio = value / float(np.median(others))
+            if max(ratio, 1 / ratio) > VARIANCE_FACTOR:
+                what = f"V stands for a residual variance of {value:.3g}, {ratio:.3g} times the other studies'"
+                fix = "check the trait's unit and transformation, and that U and V are divided by sigma2"
+                yield Finding(WARNING, label, what, f"trait {name}", fix)
+
+
+def check_builds(bundles: Sequence[Bundle]) -> Iterator[Finding]:
+    """Compare genome builds."""
+    builds = {b.study: b.info.get("genome_build") for b in bundles if b.info.get("genome_build")}
+    if len(set(builds.values())) > 1:
+        where = ", ".join(f"{study}: {build}" for study, build in builds.items())
+        fix = "lift over before computing the bundle"
+        yield Finding(ERROR, ", ".join(builds), "different genome builds", where, fix)
+
+
+def check_alleles(studies: Sequence[StudyVariants]) -> Iterator[Finding]:
+    """Find variants whose frequency in one study fits the others only after swapping the alleles.
+
+    Compared are the log-likelihoods of f and 1 - f under a normal spread of ``f (1 - f) (1/2n + 1/2n' + F_ST)``.
+    """
+    if len(studies) < 2:
+        return
+    table = pd.DataFrame(
+        {
+            "code": np.concatenate([s.code for s in studies]),
+            "study": np.repeat(np.arange(len(studies)), [len(s.code) for s in studies]),
+            "f": np.concatenate([s.frequency for s in studies]),
+            "n": np.concatenate([s.n for s in studies]),
+        }
+    )
+    table = table[table["n"] > 0]
+    groups = table.groupby("code")["f"]
+    spread = groups.transform("max") - groups.transform("min")
+    shared = table.loc[groups.transform("size") > 1, "study"].value_counts()
+    swapped: dict[tuple[int, ...], list[int]] = {}
+    for code, group in table[spread > LEAST_SPREAD].groupby("code"):
+        for culprits in _swapped_in(group["f"].to_numpy(), group["n"].to_numpy(), group["study"].to_numpy()):
+            swapped.setdefault(culprits, []).append(int(code))
+    for culprits, codes in swapped.items():
+        names = [studies[k].name for k in culprits]
+        share = len(codes) / min(int(shared[k]) for k in culprits)
+        severity = ERROR if share > 0.01 or len(codes) >= MIN_VARIANTS else WARNING
+        where = f"{len(codes):,} variants, such as {_label(studies[culprits[0]], codes[0])}"
+        who = "in this study" if len(names) == 1 else "in one of these two studies"
+        fix = "U and the covariances count the other allele than ALT says there: name alleles by the reference genome"
+        yield Finding(severity, ", ".join(names), f"alleles are swapped {who}", where, fix)
+
+
+def _swapped_in(f: Floats, n: Floats, study: Integers) -> Iterator[tuple[int, ...]]:
+    """Give the studies in which a variant's alleles look swapped; both, when there are only two."""
+    for k in range(len(f)):
+        others = np.delete(np.arange(len(f)), k)
+        g, m = float(np.median(f[others])), float(n[others].sum())
+        mean = (f[k] + g) / 2 if abs(f[k] - g) < abs(1 - f[k] - g) else (1 - f[k] + g) / 2
+        mean = min(max(mean, 1 / (2 * (n[k] + m))), 1 - 1 / (2 * (n[k] + m)))
+        variance = mean * (1 - mean) * (1 / (2 * n[k]) + 1 / (2 * m) + FST)
+        evidence = ((f[k] - g) ** 2 - (1 - f[k] - g) ** 2) / (2 * variance)
+        if evidence > SWAP_EVIDENCE:
+            if len(f) == 2:
+                yield tuple(sorted(study.tolist()))
+                return
+            yield (int(study[k]),)
+
+
+def _label(study: StudyVariants, code: int) -> str:
+    """Return the name of a variant."""
+    row = int(study.row[np.searchsorted(study.code, code)])
+    return ":".join(str(study.bundle.variants[c][row].as_py()) for c in ("chromosome", "position", "ref", "alt"))
+
+
+def check_duplicate(one: StudyVariants, other: StudyVariants) -> Finding | None:
+    """Find two bundles of the same people: the same genotype counts, or the same U."""
+    _, i, j = np.intersect1d(one.code, other.code, assume_unique=True, return_indices=True)
+    names = f"{one.name}, {other.name}"
+    fix = "give each study once, or remove the shared people from one"
+    known = (one.counts[i] >= 0).all(axis=1) & (other.counts[j] >= 0).all(axis=1)
+    varied = known & (one.counts[i].sum(axis=1) >= 2)
+    if varied.sum() >= MIN_VARIANTS:
+        same = (one.counts[i] == other.counts[j]).all(axis=1) & (one.n[i] == other.n[j])
+        share = float(same[varied].mean())
+        if share > SAME:
+            return Finding(ERROR, names, "the same genotype counts", f"{int(varied.sum()):,} shared variants", fix)
+    for name in one.bundle.traits.keys() & other.bundle.traits.keys():
+        a, b = _z(one, name)[i], _z(other, name)[j]
+        use = np.isfinite(a) & np.isfinite(b)
+        if use.sum() >= MIN_VARIANTS and _correlate(a[use], b[use]) > SAME:
+            return Finding(ERROR, names, "the same score statistics", f"trait {name}, {int(use.sum()):,} variants", fix)
+    return None
+
+
+def check_overlap(one: StudyVariants, other: StudyVariants) -> Iterator[Finding]:
+    """Find shared people: score statistics of variants without an effect are correlated by n_shared / sqrt(n n').
+
+    The test statistic sums products of Z over stretches of 1 Mb, so that linkage disequilibrium does not inflate it.
+    """
+    _, i, j = np.intersect1d(one.code, other.code, assume_unique=True, return_indices=True)
+    for name in sorted(one.bundle.traits.keys() & other.bundle.traits.keys()):
+        a, b = _z(one, name)[i], _z(other, name)[j]
+        index = [study.bundle.traits[name]["index"] for study in (one, other)]
+        enough = is_common(one, index[0])[i] & is_common(other, index[1])[j]
+        with np.errstate(invalid="ignore"):
+            use = enough & (np.abs(a) < NULL_Z) & (np.abs(b) < NULL_Z)
+        if use.sum() < MIN_VARIANTS:
+            continue
+        r = _correlate(a[use], b[use])
+        sums = np.bincount(one.cluster[i][use], weights=a[use] * b[use])
+        z = float(sums.sum() / np.sqrt((sums**2).sum()))
+        if r > OVERLAP_CORRELATION and z > OVERLAP_Z:
+            n = [study.bundle.traits[name]["n_samples"] for study in (one, other)]
+            people = r * np.sqrt(n[0] * n[1])
+            what = (
+                f"score statistics are correlated by {r:.2f} (Z = {z:.1f}): about {people:,.0f} people in both studies"
+            )
+            fix = "remove the shared people from one study and compute its bundle again"
+            yield Finding(WARNING, f"{one.name}, {other.name}", what, f"trait {name}, {int(use.sum()):,} variants", fix)
+
+
+def _z(study: StudyVariants, trait: str) -> Floats:
+    """Return U / sqrt(V), NaN without information."""
+    t = study.bundle.traits[trait]["index"]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(study.V[:, t] > 0, study.U[:, t] / np.sqrt(study.V[:, t]), np.nan)
+
+
+def _correlate(a: Floats, b: Floats) -> float:
+    """Return the correlation of two vectors of mean zero."""
+    norm = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / norm if norm > 0 else 0.0

@@ -1,0 +1,253 @@
+"""The predictor stage: weights per trait, one scoring pass over the cohort, LOCO predictions.
+
+Weights come from summary statistics (`summary`), from a published file (`external`) or from the cohort itself
+(`individual`); `scoring` turns them into polygenic scores per chromosome. The LOCO prediction is the total minus the
+chromosome. Several predictors are stacked into one; `judge` looks for overlap of training and test samples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from pipeline.align import chromosome_order
+from pipeline.cluster import Executor
+from pipeline.config import Predictor, per_trait
+from pipeline.errors import ConfigError, MatchError
+from pipeline.io.cohort import Cohort
+from pipeline.io.loco import match_loco_samples, read_loco, read_prediction_list, write_loco, write_prediction_list
+from pipeline.io.null_models import RESIDUAL_SD, write_array
+from pipeline.io.plink import Fileset, open_fileset
+from pipeline.io.weights import VariantWeights, write_weights
+from pipeline.provenance import write_json
+from pipeline.stages.predict.external import load_weights
+from pipeline.stages.predict.individual import fit_cohort, marginal_effects
+from pipeline.stages.predict.judge import judge_scores
+from pipeline.stages.predict.scoring import FittedWeights, Scores, score_weights
+from pipeline.stages.predict.stack import stack_scores
+from pipeline.stages.predict.summary import CohortEffects, fit_weights
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """LOCO predictions of a cohort and how they came about.
+
+    Attributes:
+        loco: (chromosome, sample, trait), samples labelled as the cohort's; NaN where a sample has no prediction.
+        record: per trait, what the report states.
+        messages: warnings for the log.
+    """
+
+    loco: xr.DataArray
+    record: dict[str, dict[str, Any]] = field(default_factory=dict)
+    messages: tuple[str, ...] = ()
+
+
+def predict(
+    options: Predictor, folder: Path, cohort: Cohort, out: Path, executor: Executor, build: str | None = None
+) -> Prediction | None:
+    """Make the LOCO predictions that the configuration asks for and write them to ``out/predict``.
+
+    Args:
+        options: the configuration's section.
+        folder: what its paths are relative to.
+        cohort: the study, whose samples and chromosomes are predicted.
+        out: the run's output directory.
+        executor: where tasks run.
+        build: genome build of the study.
+
+    Returns:
+        None when the method is ``none``.
+
+    Raises:
+        InputError, MatchError: see the readers; coverage is too low, builds differ, or training and test samples
+            overlap in a way that breaks the test.
+    """
+    if options.method == "none":
+        return None
+    if options.method == "loco":
+        prediction = read_predictions(options, folder, cohort)
+    else:
+        scores = judge_scores(options, cohort, compute_scores(options, folder, cohort, out, executor, build))
+        prediction = leave_one_chromosome_out(scores, cohort)
+        polygenic = _label(scores.values, scores.chromosomes, cohort.labels, scores.traits)
+        write_array(out / "predict" / "polygenic_score.zarr", polygenic.rename("polygenic_score"))
+    write_array(out / "predict" / "loco_prediction.zarr", prediction.loco.rename("loco_prediction"))
+    _export_loco(prediction.loco, out / "predict")
+    write_json(out / "predict" / "record.json", {"traits": prediction.record, "messages": prediction.messages})
+    return prediction
+
+
+def compute_scores(
+    options: Predictor, folder: Path, cohort: Cohort, out: Path, executor: Executor, build: str | None
+) -> Scores:
+    """Return the polygenic scores of one predictor, or of a stack of several."""
+    if options.method == "stack":
+        if len(options.stack) < 2:
+            raise ConfigError("key predictor.stack: list at least two predictors to combine")
+        parts = []
+        for k, part in enumerate(options.stack):
+            filled = replace_missing(part, options)
+            parts.append(compute_scores(filled, folder, cohort, out / f"part{k + 1}", executor, build))
+        return stack_scores(parts, [p.either_sign for p in options.stack], cohort, options)
+    if options.genotypes is None:
+        raise ConfigError(f"key predictor.genotypes: method '{options.method}' needs the cohort's common variants")
+    target = open_fileset(folder / options.genotypes)
+    if options.method == "block-ridge":
+        return fit_cohort(options, target, cohort)
+    if options.method == "weights":
+        names = [t.name for t in cohort.traits]
+        loaded = load_weights(options, folder, names, build)
+        return _join([score_weights(w, target, cohort, options.genotypes, executor) for w in loaded])
+    fitted = _fit_summary(options, folder, cohort, target, executor)
+    _export_weights(fitted, out / "predict", build)
+    return score_weights(fitted, target, cohort, options.genotypes, executor)
+
+
+def replace_missing(part: Predictor, whole: Predictor) -> Predictor:
+    """Return a predictor of a stack with genotypes and LD reference taken from the stack where it names none."""
+    return msgspec.structs.replace(
+        part,
+        genotypes=part.genotypes or whole.genotypes,
+        ld_reference=part.ld_reference or whole.ld_reference,
+        seed=whole.seed,
+    )
+
+
+def _fit_summary(
+    options: Predictor, folder: Path, cohort: Cohort, target: Fileset, executor: Executor
+) -> FittedWeights:
+    """Fit weights from summary statistics; the cohort's own effects are computed when a method asks for them."""
+    reference = target
+    if options.ld_reference is not None and options.ld_reference != options.genotypes:
+        reference = open_fileset(folder / options.ld_reference)
+
+    def effects(trait: str) -> CohortEffects:
+        beta_hat, n = marginal_effects(target, cohort, trait, executor)
+        if reference is target:
+            return CohortEffects(beta_hat, n)
+        v = reference.variants
+        own = FittedWeights(
+            v["chromosome"].astype(str).to_numpy(object), v["position"].to_numpy(np.int64), v["a1"].to_numpy(object),
+            v["a2"].to_numpy(object), v["id"].to_numpy(object), np.full(len(v), np.nan), np.ones((len(v), 1)), (trait,),
+            {}, (),
+        )  # fmt: skip
+        row, sign = own.find_in(target)
+        return CohortEffects(np.where(row >= 0, beta_hat[np.maximum(row, 0)] * sign, np.nan), n)
+
+    names = [t.name for t in cohort.traits]
+    return fit_weights(options, folder, names, reference, executor, effects)
+
+
+def _join(parts: list[Scores]) -> Scores:
+    """Return scores of several files side by side; a chromosome that a file lacks counts zero."""
+    if len(parts) == 1:
+        return parts[0]
+    chromosomes = tuple(sorted({c for p in parts for c in p.chromosomes}, key=chromosome_order))
+    n = parts[0].values.shape[1]
+    columns = []
+    for part in parts:
+        full = np.zeros((len(chromosomes), n, len(part.traits)))
+        full[[chromosomes.index(c) for c in part.chromosomes]] = part.values
+        full[:, np.isnan(part.values).any(axis=(0, 2))] = np.nan
+        columns.append(full)
+    record = {k: v for p in parts for k, v in p.record.items()}
+    traits, messages = tuple(t for p in parts for t in p.traits), tuple(m for p in parts for m in p.messages)
+    return Scores(chromosomes, traits, np.concatenate(columns, axis=2), record, messages)
+
+
+def leave_one_chromosome_out(scores: Scores, cohort: Cohort) -> Prediction:
+    """Return ``total - score_c`` for every chromosome of the predictor and of the study.
+
+    A chromosome without weights gets the full sum.
+    """
+    present = set(map(str, cohort.fileset.variants["chromosome"].unique()))
+    chromosomes = sorted({*scores.chromosomes, *present}, key=chromosome_order)
+    total = scores.values.sum(axis=0)
+    loco = np.repeat(total[None], len(chromosomes), axis=0)
+    for k, chromosome in enumerate(chromosomes):
+        if chromosome in scores.chromosomes:
+            loco[k] -= scores.values[scores.chromosomes.index(chromosome)]
+    return Prediction(_label(loco, chromosomes, cohort.labels, scores.traits), scores.record, scores.messages)
+
+
+def read_predictions(options: Predictor, folder: Path, cohort: Cohort) -> Prediction:
+    """Read REGENIE LOCO files and lay them on the cohort's samples.
+
+    Raises:
+        ConfigError: no file is named.
+        MatchError: a trait of pred.list or the configuration is not analysed, or no sample matches.
+    """
+    names = [t.name for t in cohort.traits]
+    if not options.loco:
+        raise ConfigError("key predictor.loco: method 'loco' needs a .loco file per trait, or a pred.list")
+    if isinstance(options.loco, str):
+        listed = read_prediction_list(folder / options.loco)
+        files = {name: path for name, path in listed.items() if name in names}
+        if not files:
+            raise MatchError(f"{options.loco} names {', '.join(listed)}; analysed traits are {', '.join(names)}")
+    else:
+        files = {name: folder / path for name, path in per_trait(options.loco, names, "predictor.loco").items()}
+    known: dict[Path, xr.DataArray] = {path: read_loco(path) for path in set(files.values())}
+    chromosomes = sorted({c for a in known.values() for c in a["chromosome"].values.tolist()}, key=chromosome_order)
+    values = np.full((len(chromosomes), len(cohort.iid), len(files)), np.nan)
+    record: dict[str, dict[str, Any]] = {}
+    for k, (name, path) in enumerate(files.items()):
+        array = known[path]
+        try:
+            at = match_loco_samples(array["sample"].values, cohort.fid.astype(str), cohort.iid.astype(str))
+        except MatchError as error:
+            raise MatchError(f"{path}: {error}") from None
+        rows = np.array([chromosomes.index(c) for c in array["chromosome"].values.tolist()])
+        values[np.ix_(rows, np.flatnonzero(at >= 0), np.array([k]))] = array.values[:, at[at >= 0]][:, :, None]
+        missing = int(np.isnan(values[:, :, k]).all(axis=0).sum())
+        record[name] = {"method": "loco", "file": str(path), "samples_without_prediction": missing}
+    messages = tuple(
+        f"trait '{name}': {r['samples_without_prediction']:,} samples have no LOCO prediction and are left out"
+        for name, r in record.items()
+        if r["samples_without_prediction"]
+    )
+    loco = _label(values, chromosomes, cohort.labels, list(files))
+    loco.attrs["unit"] = RESIDUAL_SD
+    return Prediction(loco, record, messages)
+
+
+def _label(values: Floats, chromosomes: Any, samples: NDArray[Any], traits: Any) -> xr.DataArray:
+    """Return values (chromosome, sample, trait) with labels."""
+    coords = {"chromosome": list(chromosomes), "sample": samples.astype(str), "trait": list(traits)}
+    return xr.DataArray(values, dims=("chromosome", "sample", "trait"), coords=coords)
+
+
+def _export_loco(loco: xr.DataArray, folder: Path) -> None:
+    """Write REGENIE files: one .loco per trait and pred.list."""
+    files = {}
+    for trait in loco["trait"].values.tolist():
+        files[trait] = folder / f"{trait}.loco"
+        write_loco(files[trait], loco.sel(trait=trait, drop=True))
+    write_prediction_list(folder / "pred.list", files)
+
+
+def _export_weights(fitted: FittedWeights, folder: Path, build: str | None) -> None:
+    """Write one PGS Catalog scoring file per trait."""
+    for k, trait in enumerate(fitted.traits):
+        used = np.flatnonzero(fitted.weights[:, k] != 0)
+        weights = VariantWeights(
+            Path(f"{trait}.weights.txt.gz"), "locomass", (trait,), fitted.chromosome[used], fitted.position[used],
+            fitted.id[used], fitted.effect_allele[used], fitted.other_allele[used], fitted.weights[used, k : k + 1],
+            build,
+        )  # fmt: skip
+        folder.mkdir(parents=True, exist_ok=True)
+        names = ("method", "h2", "r2_promised", "file")
+        provenance = {name: fitted.record[trait][name] for name in names if name in fitted.record[trait]}
+        write_weights(folder / f"{trait}.weights.txt.gz", weights, provenance=provenance)
+
+
+__all__ = ["Prediction", "compute_scores", "leave_one_chromosome_out", "predict", "read_predictions"]

@@ -1,0 +1,64 @@
+"""Golden cohorts to run on clusters, and tables to compare byte for byte."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = ROOT / "tests" / "golden" / "data"
+START_SLURM = Path(__file__).parent / "start_slurm.sh"
+CANNOT_INSTALL = 77
+TABLES = ("gene_tests.parquet", "gene_tests.tsv.gz", "single_variants.parquet", "mask_audit.tsv", "null_models.tsv")
+
+
+@pytest.fixture(scope="session")
+def read_tables() -> Callable[[Path], dict[str, bytes]]:
+    """A function that returns the content of every result table and of the bundle."""
+
+    def read(out: Path) -> dict[str, bytes]:
+        files = [out / name for name in TABLES] + sorted(p for p in (out / "bundle").rglob("*") if p.is_file())
+        return {str(p.relative_to(out)): p.read_bytes() for p in files}
+
+    return read
+
+
+@pytest.fixture
+def make_cohort(tmp_path) -> Callable[..., Path]:
+    """A function that lays golden cohort_a in a folder of the test, files copied, and returns its configuration."""
+
+    def make(name: str = "study", **changes) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        for path in GOLDEN.glob("*.*"):
+            (folder / path.name).write_bytes(path.read_bytes())
+        config = yaml.safe_load((GOLDEN / "cohort_a.yaml").read_text()) | changes
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+        return folder / "config.yaml"
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory) -> Iterator[Path]:
+    """A real one-node Slurm; skips where it cannot be installed, fails where it does not start."""
+    folder = tmp_path_factory.mktemp("slurm")
+    started = subprocess.run([START_SLURM, folder], capture_output=True, text=True)
+    if started.returncode == CANNOT_INSTALL:
+        pytest.skip(started.stderr.strip())
+    assert started.returncode == 0, started.stderr
+    before = dict(os.environ)
+    os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
+    os.environ["PYTHONPATH"] = str(Path(__file__).parent)  # the tests' task functions; the program is found anyway
+    yield folder
+    subprocess.run(["scancel", "--user", "root"], check=False)
+    os.environ.clear()
+    os.environ.update(before)
+    for name in ("slurmd.pid", "slurmctld.pid"):
+        os.kill(int((folder / name).read_text()), signal.SIGTERM)

@@ -1,0 +1,67 @@
+"""The whole pipeline on a real Slurm: the same tables as threads give, byte for byte."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.cluster import open_executor
+from pipeline.errors import LocomassError
+from pipeline.run import Resources, run_study
+
+pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("slurm")]
+
+
+@pytest.fixture
+def cluster_file(tmp_path):
+    """A writer of cluster files for the one-node Slurm."""
+
+    def write(**keys: str) -> Path:
+        options = {"queue": "main", "memory": "1 GB", "walltime": '"1:00:00"', "max_workers": "2"} | keys
+        options.setdefault("log_directory", str(tmp_path / "logs"))
+        path = tmp_path / "slurm.yaml"
+        path.write_text("scheduler: slurm\n" + "".join(f"{key}: {value}\n" for key, value in options.items()))
+        return path
+
+    return write
+
+
+def queue() -> list[str]:
+    """Return the jobs in the queue: `name state`."""
+    return subprocess.run(["squeue", "-h", "-o", "%j %T"], capture_output=True, text=True).stdout.splitlines()
+
+
+def job_state(_: int) -> str:
+    """Return the name of the Slurm job that this process belongs to."""
+    import os
+
+    return os.environ["SLURM_JOB_NAME"]
+
+
+def test_a_study_gives_the_same_tables_on_slurm_as_with_threads(make_cohort, cluster_file, read_tables, tmp_path):
+    config = make_cohort()
+    threads = run_study(config, tmp_path / "threads", Resources()).path
+    cluster = run_study(config, tmp_path / "cluster", Resources(cluster=str(cluster_file()))).path
+    assert read_tables(cluster) == read_tables(threads)
+    assert (cluster / "report.html").exists()
+
+
+def test_tasks_run_in_jobs_that_end_with_the_run(cluster_file, tmp_path):
+    with open_executor(cluster=cluster_file(scheduler_file=str(tmp_path / "scheduler.json"))) as executor:
+        assert executor.run(job_state, [1, 2]) == ["locomass", "locomass"]
+        assert queue() == ["locomass RUNNING"]
+        with open_executor(cluster=tmp_path / "scheduler.json") as guest:
+            assert guest.run(job_state, [1]) == ["locomass"]
+    deadline = time.monotonic() + 30
+    while queue() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert queue() == []
+
+
+def test_an_unknown_queue_is_told_in_slurms_words(cluster_file):
+    path = cluster_file(queue="nowhere")
+    with pytest.raises(LocomassError, match=r"slurm refused the job: .*nvalid partition"), open_executor(cluster=path):
+        pass

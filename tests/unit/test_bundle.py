@@ -1,0 +1,212 @@
+"""The study bundle: what it holds, what it must not hold, what is said of a damaged one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.errors import BundleError, FormatError
+from pipeline.io.bundle import Bundle, list_array, matrix_column
+from pipeline.run import Resources, check_bundles, find_bundle, run_study
+from pipeline.schema import BUNDLE_GENES, BUNDLE_VARIANTS
+from tests.factories import make_study
+
+MIN_CELL = 5
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A study and its bundle, genotype counts below 5 withheld."""
+    folder = tmp_path_factory.mktemp("bundle")
+    study = make_study(3, n=120)
+    study.config["score_statistics"] = {"min_cell": MIN_CELL}
+    outcome = run_study(study.write(folder / "in"), folder / "out", Resources(threads=1), "score-statistics")
+    return study, outcome.path / "bundle"
+
+
+@pytest.fixture
+def bundle(made, tmp_path):
+    """A copy that a test may damage."""
+    return shutil.copytree(made[1], tmp_path / "bundle")
+
+
+def test_bundle__holds_what_the_schema_says(made):
+    path = made[1]
+    assert sorted(p.name for p in path.iterdir()) == ["genes", "study.json", "variants.parquet"]
+    assert pq.read_schema(path / "variants.parquet").equals(BUNDLE_VARIANTS.arrow)
+    for part in (path / "genes").iterdir():
+        assert pq.read_schema(part).equals(BUNDLE_GENES.arrow)
+
+
+def test_bundle__study_json(made):
+    study, path = made
+    info = json.loads((path / "study.json").read_text())
+    assert (info["format"], info["version"], info["study"]) == ("locomass-study-bundle", 1, "study")
+    assert info["genome_build"] == "GRCh38"
+    assert info["min_cell"] == MIN_CELL
+    assert [t["name"] for t in info["traits"]] == list(study.traits)
+    for trait in info["traits"]:
+        chosen = study.observed(trait["name"])
+        assert trait["n_samples"] == chosen.sum()
+        cases = study.traits[trait["name"]][chosen].sum() if trait["name"] == "cc" else None
+        assert trait["n_cases"] == cases
+        assert set(trait["sigma2"]) == {"1", "2", "3"}
+        assert [row["chromosome"] for row in trait["denoising"]] == ["1", "2", "3"]
+        for row in trait["denoising"]:
+            assert row["use"] == "covariate"
+            assert 0 < row["r2"] < 1
+
+
+def test_bundle__has_no_individual_data(made):
+    """No sample label anywhere, and no array whose length is the number of samples."""
+    study, path = made
+    for file in path.rglob("*"):
+        if file.is_file():
+            content = file.read_bytes()
+            assert not any(s.encode() in content for s in study.samples), file
+    counts = {int(study.observed(t).sum()) for t in study.traits} | {study.n}
+    for part in (path / "genes").iterdir():
+        for row in pq.read_table(part).to_pylist():
+            m = len(row["variant"])
+            for name in ("B", "b"):
+                rows = len(row[name]) / m
+                assert rows == int(rows)
+                assert rows not in counts
+
+
+def test_bundle__withholds_small_counts(made):
+    study, path = made
+    table = Bundle(path).variants
+    stacks = {name: matrix_column(table, name) for name in ("n_obs", "n_ref", "n_het", "n_alt")}
+    sets = Bundle(path).sample_sets
+    withheld = 0
+    for trait in ("y", "z", "cc"):
+        s = sets[Bundle(path).traits[trait]["sample_set"]]
+        for j, calls in enumerate(study.dosage[:, study.observed(trait)]):
+            counts = [int((calls == g).sum()) for g in (0, 1, 2)]
+            hidden = any(0 < c < MIN_CELL for c in counts)
+            withheld += hidden
+            got = [int(stacks[name][j, s]) for name in ("n_ref", "n_het", "n_alt")]
+            assert got == ([-1, -1, -1] if hidden else counts)
+            assert stacks["n_obs"][j, s] == sum(counts)
+    assert withheld > 10
+
+
+def test_bundle__reads_what_was_written(made):
+    study, path = made
+    bundle = Bundle(path)
+    genes = bundle.read_genes(["GENE2", "nowhere", "GENE5"])
+    assert sorted(genes) == ["GENE2", "GENE5"]
+    for name, gene in genes.items():
+        assert gene.position.tolist() == sorted(v[1] for v in study.sets[name])
+        assert gene.U.shape == (len(gene.position), 4)
+        assert gene.n_obs.shape == gene.alt_frequency.shape == (len(gene.position), 3)
+        for trait in study.traits:
+            V = bundle.information(gene, trait)
+            np.testing.assert_array_equal(V, V.T)
+            assert np.linalg.eigvalsh(V).min() > -1e-9 * np.diag(V).max()
+    assert bundle.index["GENE5"][1] == "3"
+    assert np.isnan(bundle.sigma2("y", "22"))
+
+
+def test_bundle__traits_of_one_covariance_differ_in_their_loco_rows_only(made):
+    bundle = Bundle(made[1])
+    gene = bundle.read_genes(["GENE1"])["GENE1"]
+    shared = bundle.traits["y"]["covariance"]
+    assert shared == bundle.traits["w"]["covariance"]
+    assert gene.covariances[shared].b.shape == (2, 1, len(gene.position))
+    assert gene.covariances[shared].B.shape == (4, len(gene.position))
+    # a quantitative trait's G'G is that of the genotypes: integers unless a call is missing
+    c = gene.covariances[shared]
+    assert (c.column <= c.row).all()
+
+
+def test_bundle__raises_without_study_json(tmp_path):
+    with pytest.raises(BundleError, match=r"is not a study bundle: it has no study\.json; give the `bundle` folder"):
+        Bundle(tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"version": 2}, {"format": "other"}])
+def test_bundle__raises_on_a_foreign_version(bundle, change):
+    info = json.loads((bundle / "study.json").read_text())
+    (bundle / "study.json").write_text(json.dumps({**info, **change}))
+    with pytest.raises(BundleError, match="this program reads locomass-study-bundle version 1"):
+        Bundle(bundle)
+
+
+def test_bundle__raises_on_a_damaged_study_json(bundle):
+    (bundle / "study.json").write_text('{"format": ')
+    with pytest.raises(BundleError, match=r"study\.json cannot be read"):
+        Bundle(bundle)
+
+
+@pytest.mark.parametrize("text", ["[]", '{"format": "locomass-study-bundle", "version": 1}'])
+def test_bundle__raises_on_a_study_json_that_is_something_else(bundle, text):
+    (bundle / "study.json").write_text(text)
+    with pytest.raises(BundleError, match=r"bundle"):
+        check_bundles([bundle])
+
+
+def test_bundle__raises_on_a_truncated_part(bundle):
+    part = min((bundle / "genes").iterdir())
+    part.write_bytes(part.read_bytes()[:-100])
+    with pytest.raises(BundleError, match=rf"{part.name} cannot be read"):
+        Bundle(bundle).read_genes(["GENE1"])
+
+
+def test_bundle__raises_on_truncated_variants(bundle):
+    path = bundle / "variants.parquet"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(BundleError, match=r"variants\.parquet cannot be read"):
+        Bundle(bundle).read_genes(["GENE1"])
+
+
+def test_bundle__raises_on_a_missing_column(bundle):
+    path = bundle / "variants.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["U"]), path)
+    with pytest.raises(FormatError, match=r"variants\.parquet: no column 'U' \(score statistic"):
+        Bundle(bundle).read_genes(["GENE1"])
+
+
+def test_bundle__raises_on_a_column_of_another_type(bundle):
+    path = bundle / "variants.parquet"
+    table = pq.read_table(path)
+    table = table.set_column(1, "position", table["position"].cast(pa.float64()))
+    pq.write_table(table, path)
+    with pytest.raises(FormatError, match=r"variants\.parquet, column position: type double, expected int64"):
+        Bundle(bundle).read_genes(["GENE1"])
+
+
+def test_check_bundles__raises_on_a_study_given_twice(bundle, made):
+    with pytest.raises(BundleError, match=r"study 'study' stands twice"):
+        check_bundles([bundle, made[1]])
+
+
+def test_check_bundles__raises_on_different_builds(bundle, made):
+    info = json.loads((bundle / "study.json").read_text())
+    (bundle / "study.json").write_text(json.dumps({**info, "study": "other", "genome_build": "GRCh37"}))
+    with pytest.raises(BundleError, match=r"different genome builds: .*other is on GRCh37"):
+        check_bundles([made[1], bundle])
+
+
+def test_find_bundle__beside_the_configuration_or_below_the_working_directory(bundle, tmp_path, monkeypatch):
+    config = tmp_path / "c.yaml"
+    assert find_bundle("bundle", tmp_path, config) == bundle
+    monkeypatch.chdir(tmp_path)
+    assert find_bundle("bundle", tmp_path / "elsewhere", config).resolve() == bundle
+    with pytest.raises(BundleError, match=r"c\.yaml: no study bundle out/bundle: looked for .*locomass run"):
+        find_bundle("out/bundle", tmp_path, config)
+
+
+def test_list_array__round_trips():
+    matrix = np.arange(12.0).reshape(4, 3)
+    table = pa.table({"x": list_array(matrix, pa.float64())})
+    np.testing.assert_array_equal(matrix_column(table, "x"), matrix)
+    ragged = list_array([np.array([1.0, 2.0]), np.empty(0), np.array([[3.0], [4.0]])], pa.float64())
+    assert ragged.to_pylist() == [[1.0, 2.0], [], [3.0, 4.0]]
+    assert list_array([], pa.float64()).to_pylist() == []

@@ -1,0 +1,365 @@
+"""The HTML report: its numbers, what it keeps and drops, and that no text of a file can become markup."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from scipy import stats
+
+from pipeline.errors import InputError
+from pipeline.io.bundle import Bundle
+from pipeline.report.burdens import read_gene_burdens
+from pipeline.report.charts import draw_bars, draw_intervals
+from pipeline.report.embed import dump_json, format_number, format_p, pack_column, shorten
+from pipeline.report.page import MAX_TABLE, pack_table, strongest_rows, write_report
+from pipeline.report.quantiles import compute_lambda, lambda_by_group, qq_band, qq_expected, thin_points
+from pipeline.report.series import collect_series, lay_genome
+from pipeline.report.tables import read_gene_tests
+from pipeline.run import Resources, run_meta_analysis, run_study
+from pipeline.schema import GENE_TESTS, MASK_AUDIT, SINGLE_VARIANTS
+from tests.factories import make_study, write_meta_config
+
+EVIL = "<script>alert('x')</script>"
+
+
+def gene_rows(
+    genes: Sequence[str], log10p: Sequence[float], *, traits: Sequence[str] = ("y",), note: str = ""
+) -> list[dict[str, Any]]:
+    """Rows of gene_tests: genes x traits x two tests; ``log10p`` is used in turn."""
+    rows = []
+    for g, gene in enumerate(genes):
+        for trait in traits:
+            for test in ("burden", "skat"):
+                value = log10p[len(rows) % len(log10p)]
+                rows.append(
+                    {
+                        "gene": gene, "chromosome": str(1 + g % 3), "start": 1000 * (g + 1), "end": 1000 * (g + 1) + 500,
+                        "trait": trait, "mask": "M1", "max_maf": 0.01, "weights": "flat", "test": test, "n_studies": 1,
+                        "n_samples": 500, "n_variants": 4, "mac": 9.0, "statistic": 1.0, "beta": 0.5, "se": 0.25,
+                        "p": 10.0**-value, "log10p": value, "method": "chi2", "p_error": 0.0, "note": note,
+                    }
+                )  # fmt: skip
+    return rows
+
+
+def write_results(folder: Path, rows: list[dict[str, Any]]) -> Path:
+    """A results directory of hand-made gene tests, without studies."""
+    folder.mkdir(exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows, schema=GENE_TESTS.arrow), folder / "gene_tests.parquet")
+    pq.write_table(SINGLE_VARIANTS.arrow.empty_table(), folder / "single_variants.parquet")
+    (folder / "mask_audit.tsv").write_text("\t".join(c.name for c in MASK_AUDIT.columns) + "\n")
+    return folder
+
+
+class Page(HTMLParser):
+    """Tags, attributes, text outside scripts, and the embedded data of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.data: dict[str, Any] = {}
+        self._inside: str | None = None
+        self._id = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._inside, self._id = tag, dict(attrs).get("id") or ""
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = None
+
+    def handle_data(self, data: str) -> None:
+        if self._inside == "script":
+            if self._id.startswith("data-"):
+                self.data[self._id.removeprefix("data-")] = json.loads(data)
+        elif self._inside != "style":
+            self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def consortium(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
+    """Results of a small meta-analysis, and its bundles."""
+    folder = tmp_path_factory.mktemp("report")
+    studies = [make_study(seed, name=f"study{seed}") for seed in (1, 2)]
+    bundles = []
+    for study in studies:
+        config = study.write(folder / study.name)
+        run_study(config, folder / f"out_{study.name}", Resources(threads=1), "score-statistics")
+        bundles.append(folder / f"out_{study.name}" / "bundle")
+    config = write_meta_config(folder / "meta.yaml", bundles, studies[0])
+    run_meta_analysis(config, bundles, folder / "out", Resources(threads=1), "meta")
+    return folder / "out", bundles
+
+
+def test_lambda__is_the_median_chi2():
+    p = np.random.default_rng(1).uniform(size=1001)
+    expected = np.median(stats.chi2.isf(p, 1)) / stats.chi2.median(1)
+    assert compute_lambda(-np.log10(p)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_lambda__of_p_values_that_underflow():
+    # chi2_1 upper tail 1e-400: log sf(x) = log erfc(sqrt(x/2)) ~ -x/2 - log(sqrt(pi x/2)); solved to 1e-6
+    x = compute_lambda(np.array([400.0])) * stats.chi2.median(1)
+    log_sf = -x / 2 - 0.5 * math.log(math.pi * x / 2) + math.log1p(-1 / x)
+    assert log_sf == pytest.approx(-400 * math.log(10), rel=1e-6)
+
+
+def test_lambda__ignores_missing_p_values_and_takes_the_mean_of_the_middle_two():
+    p = np.array([0.01, 0.2, 0.4, 0.9])
+    expected = stats.chi2.isf(p, 1)[1:3].mean() / stats.chi2.median(1)
+    assert compute_lambda(np.append(-np.log10(p), np.nan)) == pytest.approx(expected, rel=1e-12)
+    assert math.isnan(compute_lambda(np.array([np.nan])))
+
+
+def test_lambda_by_group__equals_one_group_at_a_time():
+    rng = np.random.default_rng(2)
+    log10p, group = -np.log10(rng.uniform(size=300)), rng.integers(0, 4, 300)
+    log10p[::17] = np.nan
+    found = lambda_by_group(log10p, group, 5)
+    assert np.array_equal(found[:4], [compute_lambda(log10p[group == g]) for g in range(4)])
+    assert np.isnan(found[4])
+
+
+def test_thin_points__keeps_every_small_p_value_and_is_deterministic():
+    log10p = -np.log10(np.random.default_rng(3).uniform(size=20_000))
+    log10p[::100] = np.nan
+    rows, rank, n = thin_points(log10p, 500)
+    known = log10p[~np.isnan(log10p)]
+    assert n == len(known)
+    assert set(np.flatnonzero(log10p >= 2)) <= set(rows)
+    assert len(rows) <= np.count_nonzero(known >= 2) + 500
+    # ranks are those among all p-values, not among the kept
+    assert np.array_equal(log10p[rows], np.sort(known)[::-1][rank - 1])
+    assert np.array_equal(rows, thin_points(log10p.copy(), 500)[0])
+
+
+def test_thin_points__a_limit_never_drops_what_is_significant():
+    log10p = np.concatenate([np.full(50, 9.0), np.full(500, 2.5), np.linspace(0, 1, 450)])
+    rows, _, n = thin_points(log10p, 10, 20)
+    assert n == 1000
+    assert np.count_nonzero(log10p[rows] == 9.0) == 50
+    assert np.count_nonzero(log10p[rows] == 2.5) <= 10
+
+
+@pytest.mark.parametrize("log10p", [[], [np.nan], [0.0], [5.0], [np.nan, 3.0, 0.1]])
+def test_thin_points__few_points(log10p):
+    rows, rank, n = thin_points(np.array(log10p, float), 10)
+    assert n == len(rows) == len(rank) == np.count_nonzero(~np.isnan(np.array(log10p, float)))
+
+
+def test_qq_band__holds_95_percent_of_each_rank():
+    expected, low, high = qq_band(200)
+    draws = -np.log10(np.sort(np.random.default_rng(4).uniform(size=(4000, 200)), axis=1))
+    for k in (0, len(expected) // 2, len(expected) - 1):
+        rank = round(10 ** -expected[k] * 200 + 0.5)
+        assert expected[k] == pytest.approx(qq_expected(np.array([rank]), 200)[0])
+        inside = np.mean((draws[:, rank - 1] >= low[k]) & (draws[:, rank - 1] <= high[k]))
+        assert inside == pytest.approx(0.95, abs=0.015)  # 4 standard errors of 4,000 draws
+
+
+@pytest.mark.parametrize(
+    ("log10p", "text"),
+    [(0.0, "1"), (1.30103, "0.05"), (3.0, "1.0e-3"), (7.698970004, "2.0e-8"), (400.5, "3.2e-401"), (math.nan, "–")],
+)
+def test_format_p__also_where_p_underflows(log10p, text):
+    assert format_p(log10p) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "–"), (math.nan, "–"), (0, "0"), (12345, "12,345"), (0.012345, "0.0123"), (-1.5e-7, "-1.50e-7"), (2.0, "2")],
+)
+def test_format_number(value, text):
+    assert format_number(value) == text
+
+
+def test_shorten__long_alleles_say_their_length():
+    assert shorten("ACGT") == "ACGT"
+    assert shorten("A" * 300_000) == "AAAAAAAAAA…(300,000)"
+
+
+def test_dump_json__nothing_can_end_the_script_element():
+    text = dump_json({"gene": "</script><!--", "x": [math.nan, math.inf, 1.5]})
+    assert "<" not in text
+    assert json.loads(text) == {"gene": "</script><!--", "x": [None, None, 1.5]}
+
+
+def test_pack_column__round_trips():
+    import base64
+
+    packed = pack_column(np.array([1.5, np.nan, -3.0]), "f4")
+    assert np.array_equal(np.frombuffer(base64.b64decode(packed["data"]), "<f4"), [1.5, np.nan, -3.0], equal_nan=True)
+
+
+def test_strongest_rows__ties_keep_their_order_and_missing_come_last():
+    log10p = np.array([1.0, np.nan, 3.0, 1.0, 2.0])
+    assert strongest_rows(log10p, 10).tolist() == [2, 4, 0, 3, 1]
+    assert strongest_rows(log10p, 2).tolist() == [2, 4]
+
+
+def test_charts__escape_names_and_leave_out_missing_values():
+    svg = draw_intervals(EVIL, ["1", "<b>"], [0.5, math.nan], [0.1, math.nan], 1.0)
+    assert "<script" not in svg
+    assert "<b>" not in svg
+    assert svg.count("<circle") == 1
+    assert draw_bars("x", [], []).startswith("<svg")
+
+
+def test_series__hold_ranks_and_lambdas_of_all_p_values(tmp_path):
+    rng = np.random.default_rng(5)
+    rows = gene_rows([f"G{i}" for i in range(300)], -np.log10(rng.uniform(size=1200)), traits=("y", "z"))
+    tests = read_gene_tests(write_results(tmp_path / "r", rows) / "gene_tests.parquet")
+    data = collect_series(tests, lay_genome(tests))
+    assert sorted(data["traits"]) == ["all 2 traits", "y", "z"]
+    assert data["test_order"] == [data["tests"].index("skat (flat)"), data["tests"].index("burden (flat)")]
+    for trait, test, _, _, n, _, value in data["series"]:
+        name = data["traits"][trait]
+        own = [r["log10p"] for r in rows if f"{r['test']} (flat)" == data["tests"][test] and name in (r["trait"], "all 2 traits")]
+        assert n == len(own)
+        assert value == pytest.approx(compute_lambda(np.array(own)), abs=1e-4)
+
+
+def test_genome__chromosomes_stand_in_order_without_overlap(tmp_path):
+    rows = gene_rows([f"G{i}" for i in range(9)], [1.0])
+    genome = lay_genome(read_gene_tests(write_results(tmp_path / "r", rows) / "gene_tests.parquet"))
+    assert genome.names == ("1", "2", "3")
+    assert (genome.left[1:] > genome.right[:-1]).all()
+    assert ((genome.x >= genome.left[genome.chromosome]) & (genome.x <= genome.right[genome.chromosome]))[:9].all()
+
+
+def test_pack_table__says_how_many_rows_there_are(tmp_path):
+    rows = gene_rows([f"G{i}" for i in range(MAX_TABLE // 2 + 5)], [1.0, 2.0])
+    table = pack_table(read_gene_tests(write_results(tmp_path / "r", rows) / "gene_tests.parquet"))
+    assert (table["n"], table["total"]) == (MAX_TABLE, MAX_TABLE + 10)
+
+
+def test_report__text_of_files_never_becomes_markup(tmp_path):
+    rows = gene_rows([EVIL, "a/b & 'c'"], [8.0, 0.3], traits=(EVIL, "<b>y</b>"), note="<i>why</i>")
+    page = Page(write_report(write_results(tmp_path / "r", rows), []).read_text(encoding="utf-8"))
+    scripts = [attributes for tag, attributes in page.tags if tag == "script"]
+    assert len(scripts) == 5 + 5  # five blocks of data; BokehJS and our four files
+    assert not any(tag in ("b", "i") for tag, _ in page.tags)
+    assert any(EVIL in text for text in page.text)
+    assert EVIL in page.data["genes"]
+    links = [a["href"] for tag, a in page.tags if tag == "a" and a.get("href", "").startswith("#gene/")]
+    assert "#gene/%3Cscript%3Ealert%28%27x%27%29%3C/script%3E" in links
+
+
+def test_report__refers_to_nothing_outside_the_page(consortium):
+    results, bundles = consortium
+    page = Page(write_report(results, bundles).read_text(encoding="utf-8"))
+    for tag, attributes in page.tags:
+        for name in ("src", "href", "srcset", "action", "data", "poster"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("#", "data:")), f"<{tag} {name}={value[:60]}>"
+    style = re.search(r"<style>(.*?)</style>", (results / "report.html").read_text(encoding="utf-8"), re.DOTALL)
+    assert style is not None
+    assert not re.search(r"@import|url\(", style.group(1))
+
+
+def test_report__summary_stands_without_scripts(consortium):
+    results, bundles = consortium
+    text = " ".join(Page(write_report(results, bundles).read_text(encoding="utf-8")).text)
+    for word in ("Strongest genes", "λ per trait and test", "What de-noising gained", "Null models", "Provenance"):
+        assert word in text
+    for bundle in bundles:
+        info = Bundle(bundle).info
+        assert info["study"] in text
+        gains = [row["gain"] for row in info["traits"][0]["denoising"] if row["gain"] is not None]
+        if gains and info["predictor"] != "none":
+            assert f"{np.mean(gains):.3f}" in text
+    assert {p.suffix for p in (results / "figures").iterdir()} == {".svg", ".png"}
+
+
+@pytest.mark.parametrize("log10p", [math.nan, 0.0, 350.0])
+def test_report__all_p_values_missing_one_or_zero(tmp_path, log10p):
+    rows = gene_rows(["A", "B"], [log10p], note="no polymorphic variant" if math.isnan(log10p) else "")
+    text = write_report(write_results(tmp_path / "r", rows), []).read_text(encoding="utf-8")
+    page = Page(text)
+    assert ("plots" in page.data) != math.isnan(log10p)
+    shown = " ".join(page.text)
+    assert ("no polymorphic variant" in shown) == math.isnan(log10p)
+    assert ("1.0e-350" in shown) == (log10p == 350.0)
+
+
+def test_report__empty_results(tmp_path):
+    page = Page(write_report(write_results(tmp_path / "r", []), []).read_text(encoding="utf-8"))
+    assert page.data == {}
+    assert any("no p-value to show" in text for text in page.text)
+
+
+def test_report__raises_on_missing_table(tmp_path):
+    with pytest.raises(InputError, match="gene_tests.parquet cannot be read"):
+        write_report(tmp_path, [])
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_gene_page__burdens_equal_sums_over_the_bundles(consortium):
+    results, paths = consortium
+    bundles = [Bundle(path) for path in paths]
+    gene, chromosome = next((name, c) for name, (_, c) in bundles[0].index.items())
+    trait = next(iter(bundles[0].traits))
+    found = read_gene_burdens(bundles, [(gene, chromosome, [trait])], [0.5])[gene]
+    (burden,) = found.burdens
+    member = [found.keys[k] for k in burden.member]
+    U, V = np.zeros(len(member)), np.zeros((len(member), len(member)))
+    count, number = np.zeros(len(member)), np.zeros(len(member))
+    for bundle in bundles:
+        own = bundle.read_genes([gene])[gene]
+        info = bundle.traits[trait]
+        s = bundle.sample_sets[info["sample_set"]]
+        V_own = bundle.information(own, trait) / bundle.sigma2(trait, chromosome)
+        keys = [(int(p), *sorted((a, b))) for p, a, b in zip(own.position, own.ref, own.alt, strict=True)]
+        at = [keys.index(key) if key in keys else -1 for key in member]
+        # count the allele that stands first in the alphabet in every study
+        sign = np.array([1.0 if j >= 0 and own.alt[j] < own.ref[j] else -1.0 for j in at])
+        for i, j in enumerate(at):
+            if j >= 0:
+                U[i] += sign[i] * own.U[j, info["index"]]
+                n = 2 * own.n_obs[j, s]
+                alt = round(float(np.nan_to_num(own.alt_frequency[j, s])) * n)
+                count[i] += alt if sign[i] > 0 else n - alt
+                number[i] += n
+                for i2, j2 in enumerate(at):
+                    if j2 >= 0:
+                        V[i, i2] += sign[i] * sign[i2] * V_own[j, j2]
+    w = np.where(count / number > 0.5, -1.0, 1.0)  # the minor allele
+    assert burden.pooled.beta == pytest.approx(w @ U / (w @ V @ w), rel=1e-9)
+    assert burden.pooled.se == pytest.approx((w @ V @ w) ** -0.5, rel=1e-9)
+    for k in range(len(member)):
+        rest = np.arange(len(member)) != k
+        z2 = (w[rest] @ U[rest]) ** 2 / (w[rest] @ V[np.ix_(rest, rest)] @ w[rest])
+        assert burden.without[k] == pytest.approx(-stats.chi2.logsf(z2, 1) / math.log(10), rel=1e-6, abs=1e-9)
+    precision = np.array([1 / s.se**2 for s in burden.studies])
+    beta = np.array([s.beta for s in burden.studies])
+    mean = (precision @ beta) / precision.sum()
+    assert burden.q == pytest.approx(precision @ (beta - mean) ** 2, rel=1e-6)
+
+
+def test_gene_page__shows_the_variants_of_single_variants(consortium):
+    results, bundles = consortium
+    page = Page(write_report(results, bundles).read_text(encoding="utf-8"))
+    singles = pq.read_table(results / "single_variants.parquet").to_pylist()
+    for gene in page.data["genes"].values():
+        for k, trait in enumerate(gene["traits"]):
+            own = {
+                (r["position"], r["ref"], r["alt"])
+                for r in singles
+                if r["trait"] == trait and r["chromosome"] == gene["chromosome"]
+            }
+            labels = list(zip(gene["position"], gene["ref"], gene["alt"], strict=True))
+            assert labels
+            assert set(labels) <= own
+            assert len(gene["by_trait"][k]["variant"]["data"]) > 0

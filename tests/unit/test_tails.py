@@ -1,0 +1,222 @@
+"""Tails in log space: chi-square, mixtures, Cauchy, union of half-spaces."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy import special, stats
+
+from pipeline.kernels.half_spaces import mean_overlaps
+from pipeline.kernels.mixture import mixture_isf, mixture_logsf, noncentral_logsf
+from pipeline.kernels.tails import cauchy_combine, chi2_isf_log, chi2_logsf
+from tests import reference_gene_tests as reference
+
+WEIGHTS = arrays(np.float64, st.integers(2, 12), elements=st.floats(1e-3, 10))
+
+
+def test_chi2_logsf_equals_the_normal_tail():
+    z = np.concatenate((np.linspace(1e-8, 1, 50), np.linspace(1, 40, 200), [1e3, 1e8]))
+    expected = special.log_ndtr(-z[1:]) + math.log(2)
+    np.testing.assert_allclose(chi2_logsf(z * z)[1:], expected, rtol=1e-13, atol=1e-14)
+
+
+def test_chi2_logsf__edges():
+    np.testing.assert_array_equal(chi2_logsf(np.array([0.0, -1.0, np.inf])), [0, 0, -np.inf])
+    assert np.isnan(chi2_logsf(np.array([np.nan])))[0]
+
+
+@given(st.floats(-1e6, -1e-9))
+def test_chi2_isf_log_inverts_the_tail(log_p):
+    x = chi2_isf_log(np.array([log_p]))
+    assert chi2_logsf(x)[0] == pytest.approx(log_p, rel=1e-12)
+
+
+def test_chi2_isf_log__edges():
+    np.testing.assert_array_equal(chi2_isf_log(np.array([0.0, -np.inf])), [0, np.inf])
+    assert np.isnan(chi2_isf_log(np.array([0.1, np.nan]))).all()
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 10, 100, 1000])
+def test_mixture_of_equal_weights_is_chi2(k):
+    """scipy loses chi2.logsf below 1e-308, where its value is -inf; above, both agree to rounding."""
+    q = np.array([0.3, 0.7, 0.95, 1.0, 1.001, 1.3, 2.0]) * k
+    q = np.concatenate((q, k + np.array([100.0, 600.0])))
+    expected = stats.chi2.logsf(q, k)
+    seen = np.isfinite(expected)
+    log_p, error = mixture_logsf(q * 0.037, np.full(k, 0.037))
+    np.testing.assert_allclose(log_p[seen], expected[seen], rtol=1e-10, atol=1e-10)
+    assert np.nanmax(error) < 1e-9
+
+
+def test_mixture_reaches_1e_minus_300_and_far_beyond():
+    q = stats.chi2.isf(1e-300, 7)
+    assert mixture_logsf(np.array([q]), np.ones(7))[0][0] == pytest.approx(math.log(1e-300), rel=1e-12)
+    # with even degrees of freedom the tail is a finite sum: exp(-q/2) (1 + q/2)
+    for q in (1e3, 1e5, 1e7):
+        log_p = mixture_logsf(np.array([q]), np.ones(4))[0][0]
+        assert log_p == pytest.approx(-q / 2 + math.log1p(q / 2), abs=1e-9 + 1e-13 * q)
+
+
+@pytest.mark.parametrize("q", [0.5, 3.0, 10.0, 60.0, 500.0, 5000.0])
+def test_mixture_of_pairs_is_a_sum_of_exponentials(q):
+    """Pairs of equal weights turn the mixture into exponentials, known in closed form at any p."""
+    lambdas = np.array([2.0, 1.1, 0.5, 0.13])
+    log_p, error = mixture_logsf(np.array([q]), np.repeat(lambdas, 2))
+    assert log_p[0] == pytest.approx(reference.paired_logsf(q, lambdas), abs=1e-9)
+    assert error[0] < 1e-10
+
+
+@pytest.mark.parametrize("lambdas", [[1.0, 0.2], [3.0, 1.0, 1.0, 0.5, 0.01], [1.0] + [0.003] * 40, [5.0, 4.0, 3.0]])
+def test_mixture_equals_imhof(lambdas):
+    mean = sum(lambdas)
+    q = np.array([0.2, 0.8, 0.99, 1.02, 1.5, 3.0, 6.0]) * mean
+    log_p, _ = mixture_logsf(q, np.array(lambdas))
+    # the reference is exact to about 1e-13 absolute
+    expected = [reference.imhof_sf(x, lambdas) for x in q]
+    np.testing.assert_allclose(np.exp(log_p), expected, rtol=1e-9, atol=1e-12)
+
+
+@given(WEIGHTS, st.floats(0.1, 200), st.floats(1e-6, 1e6))
+def test_mixture__scaling_and_order(lambdas, q, factor):
+    first, _ = mixture_logsf(np.array([q]), lambdas)
+    turned, _ = mixture_logsf(np.array([q * factor]), lambdas[::-1] * factor)
+    assert turned[0] == pytest.approx(first[0], rel=1e-9, abs=1e-12)
+
+
+@given(WEIGHTS)
+def test_mixture_falls_with_q(lambdas):
+    q = np.linspace(0.01, 30, 40) * lambdas.sum()
+    log_p, error = mixture_logsf(q, lambdas)
+    assert (np.diff(log_p) < 1e-12).all()
+    assert (log_p <= 0).all()
+    assert (error < 1e-8).all()
+
+
+@given(WEIGHTS, st.floats(0.5, 60))
+def test_a_vanishing_weight_changes_nothing(lambdas, q):
+    first, _ = mixture_logsf(np.array([q]), lambdas)
+    same, _ = mixture_logsf(np.array([q]), np.append(lambdas, 0.0))
+    near, _ = mixture_logsf(np.array([q]), np.append(lambdas, 1e-13))
+    assert same[0] == first[0]
+    assert near[0] == pytest.approx(first[0], abs=1e-8)
+
+
+@pytest.mark.parametrize("lambdas", [[], [0.0, 0.0], [1.0, -0.5], [1.0, np.nan], [np.inf]])
+def test_mixture__unusable_weights_give_nan(lambdas):
+    log_p, error = mixture_logsf(np.array([1.0, 2.0]), np.array(lambdas, dtype=float))
+    assert np.isnan(log_p).all()
+    assert np.isnan(error).all()
+
+
+def test_mixture__edges_of_q():
+    log_p, _ = mixture_logsf(np.array([np.nan, -1.0, 0.0, np.inf]), np.array([1.0, 2.0]))
+    np.testing.assert_array_equal(log_p, [np.nan, 0, 0, -np.inf])
+
+
+@pytest.mark.parametrize("log_p", [-1e-3, -0.7, -5.0, -50.0, -700.0, -5000.0])
+def test_mixture_isf_inverts_the_tail(log_p):
+    for lambdas in ([2.0], [1.0, 1.0], [3.0, 1.0, 0.2, 0.01], [1.0] + [0.01] * 60):
+        q = mixture_isf(log_p, np.array(lambdas))
+        assert mixture_logsf(np.array([q]), np.array(lambdas))[0][0] == pytest.approx(log_p, rel=1e-6, abs=1e-8)
+
+
+def test_noncentral_of_one_term_is_two_normal_tails():
+    for shift in (0.1, 3.0, 50.0, 1000.0):
+        for q in (0.2 * shift, shift, 1.2 * shift + 3, 2 * shift + 10, 3 * shift + 2000):
+            log_p = noncentral_logsf(q, np.ones(1), np.array([shift]))[0]
+            assert log_p == pytest.approx(reference.noncentral_one_logsf(q, shift), abs=1e-10)
+
+
+def test_noncentral_of_equal_weights_is_scipy_ncx2():
+    shift = np.array([3.0, 0.5, 7.0])
+    for q in (2.0, 8.0, 15.0, 40.0, 90.0):
+        log_p, error = noncentral_logsf(2 * q, np.full(3, 2.0), 2 * shift)
+        assert math.exp(log_p) == pytest.approx(stats.ncx2.sf(q, 3, shift.sum()), rel=1e-9)
+        assert error < 1e-9
+
+
+def test_noncentral_of_unequal_weights_agrees_with_simulation():
+    lambdas, shift = np.array([1.0, 0.33, 0.05]), np.array([0.02, 60.0, 0.3])
+    rng = np.random.default_rng(5)
+    draws = ((np.sqrt(lambdas) * rng.normal(size=(400_000, 3)) + np.sqrt(shift)) ** 2).sum(axis=1)
+    for q in np.quantile(draws, [0.02, 0.5, 0.99]):
+        p = (draws > q).mean()
+        log_p, _ = noncentral_logsf(q, lambdas, shift)
+        assert abs(math.exp(log_p) - p) < 4 * math.sqrt(p * (1 - p) / 400_000)
+
+
+def test_noncentral_survives_sharp_singularities():
+    """A strong term far from the sharpest weight once led the contour past its essential singularity."""
+    lambdas = np.array([0.055, 0.101, 0.112, 0.120, 0.126, 0.178, 0.408, 1.2248])
+    shift = np.array([2.5e-4, 0.223, 0.130, 0.121, 2.9e-3, 5.08, 70.0, 0.0173]) * 2.237
+    log_p, error = noncentral_logsf(640.5, lambdas, shift)
+    nearby = [noncentral_logsf(640.5 + h, lambdas, shift)[0] for h in (-1.0, 1.0)]
+    assert error < 1e-9
+    assert nearby[1] < log_p < nearby[0] < 0
+    assert abs(nearby[0] + nearby[1] - 2 * log_p) < 1e-3
+
+
+def test_cauchy_combine_equals_the_formula():
+    rng = np.random.default_rng(1)
+    p = rng.uniform(size=(6, 50)) ** 3
+    weights = rng.uniform(0.1, 2, 6)
+    ours = np.exp(cauchy_combine(np.log(p), weights))
+    # the formula as printed takes 0.5 - atan, which rounds at 1e-16
+    np.testing.assert_allclose(ours, [reference.cauchy(column, weights) for column in p.T], rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("log_p", [-35.0, -100.0, -690.0, -1e4, -1e9])
+def test_cauchy_combine_has_no_floor(log_p):
+    """For one small p among d equal weights the combination is d p."""
+    combined = cauchy_combine(np.array([[log_p], [math.log(0.3)], [math.log(0.6)]]), np.ones(3))[0]
+    assert combined == pytest.approx(log_p + math.log(3), abs=1e-9)
+
+
+def test_cauchy_combine_is_continuous_where_it_changes_to_logarithms():
+    around = [cauchy_combine(np.array([[x], [math.log(0.4)]]), np.ones(2))[0] for x in (-30 + 1e-9, -30 - 1e-9)]
+    assert around[0] == pytest.approx(around[1], abs=1e-8)
+
+
+def test_cauchy_combine__p_of_one_counts_as_one_less_one_over_d():
+    log_p = np.array([[0.0], [math.log(0.01)], [math.log(0.2)], [math.log(0.5)]])
+    assert math.exp(cauchy_combine(log_p, np.ones(4))[0]) == pytest.approx(
+        reference.cauchy([0.75, 0.01, 0.2, 0.5], np.ones(4)), rel=1e-12
+    )
+
+
+def test_cauchy_combine__a_lone_p_is_returned():
+    log_p = np.array([[-3.0, 0.0], [np.nan, np.nan], [-9.0, -9.0]])
+    np.testing.assert_array_equal(cauchy_combine(log_p, np.array([1.0, 1.0, 0.0])), [-3.0, 0.0])
+    assert np.isnan(cauchy_combine(np.full((2, 1), np.nan), np.ones(2)))[0]
+
+
+@given(st.lists(st.floats(-800, -1e-3), min_size=2, max_size=8), st.floats(1e-6, 1e6))
+def test_cauchy_combine__order_and_scale_of_weights(log_p, factor):
+    column = np.array(log_p)[:, None]
+    weights = np.linspace(1, 2, len(log_p))
+    first = cauchy_combine(column, weights)[0]
+    assert cauchy_combine(column[::-1].copy(), weights[::-1] * factor)[0] == pytest.approx(first, rel=1e-9, abs=1e-12)
+
+
+def overlap(z, R):
+    factor = np.linalg.cholesky(R)
+    rng = np.random.Generator(np.random.PCG64(3))
+    mean, error = mean_overlaps(np.array([z]), R, factor, rng, 0.002, 4_000_000)
+    return R.shape[0] * 2 * stats.norm.sf(z) * mean[0], error[0]
+
+
+@pytest.mark.parametrize("z", [0.5, 2.0, 5.0, 9.4, 20.0])
+def test_union_of_two_half_spaces(z):
+    for r in (0.0, 0.6, 0.95):
+        p, error = overlap(z, np.array([[1, r], [r, 1]]))
+        assert p == pytest.approx(reference.union_of_two(z, r), rel=4.5 * error + 1e-9)
+
+
+@pytest.mark.parametrize("z", [1.0, 4.0, 9.4])
+def test_union_of_three_nested_half_spaces(z):
+    v = np.array([1.0, 1.7, 4.0])
+    p, error = overlap(z, np.sqrt(np.minimum.outer(v, v) / np.maximum.outer(v, v)))
+    assert p == pytest.approx(reference.union_of_three_nested(z, v), rel=4.5 * error + 1e-6)
