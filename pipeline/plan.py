@@ -35,19 +35,22 @@ class RunDirectory:
         self.path = path
         self._plan: dict[str, Any] = {"stages": {}, "files": {}}
         try:
-            self._plan |= json.loads((path / PLAN).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            pass
+            plan = json.loads((path / PLAN).read_text(encoding="utf-8"))
+        except OSError:  # a new directory; one that cannot be used is refused where the lock is taken
+            return
         except ValueError:
             raise FormatError("is not JSON; remove it and run again", path=path / PLAN) from None
+        if not isinstance(plan, dict) or not all(isinstance(plan.get(k), dict) for k in self._plan):
+            raise FormatError("is not a plan of this program; remove it and run again", path=path / PLAN)
+        self._plan = plan
 
     def digest_inputs(self, paths: Sequence[Path]) -> dict[str, str]:
         """Return content digests by path; files whose size and time are unchanged are not read again."""
         return {str(p): digest_file(p, self._plan["files"]) for p in paths}
 
     def stage_digest(self, stage: str, inputs: Mapping[str, str], options: Any, *before: str) -> str:
-        """Return the digest of everything that a stage depends on (input files by content, not by place)."""
-        content = sorted(inputs.values())
+        """Return the digest of everything that a stage depends on (input files by name and content, not by folder)."""
+        content = sorted([Path(path).name, digest] for path, digest in inputs.items())
         return digest_value([stage, STAGE_VERSIONS[stage], content, options, list(before)])
 
     def is_done(self, stage: str, digest: str) -> bool:

@@ -111,7 +111,9 @@ def make_toy(seed: int, n: int = 300, m: int = 24, shared_people: np.ndarray | N
     return Toy(G, y, X, ["1"] * half + ["2"] * (m - half), position, ref, alt, genes)
 
 
-def write_pair(toy: Toy, folder: Path, *, raremetal: bool = False, scale: float = 1.0, window: int = 10**9) -> tuple[Path, Path]:
+def write_pair(
+    toy: Toy, folder: Path, *, raremetal: bool = False, scale: float = 1.0, window: int = 10**9
+) -> tuple[Path, Path]:
     """An rvtests (or RAREMETAL worker) pair with the numbers' repr; every marker against all later ones."""
     U, V = toy.U, toy.V * scale
     scores, covariances = folder / "scores.gz", folder / "cov.gz"
@@ -153,7 +155,9 @@ def write_mass(toy: Toy, path: Path, *, upper: bool = False) -> Path:
     for gene, rows in toy.genes.items():
         for i, j in enumerate(rows):
             n_ref, n_het, n_alt = toy.counts[j]
-            same = [k for k in range(toy.m) if (toy.chromosome[k], toy.position[k]) == (toy.chromosome[j], toy.position[j])]
+            same = [
+                k for k in range(toy.m) if (toy.chromosome[k], toy.position[k]) == (toy.chromosome[j], toy.position[j])
+            ]
             name = toy.key(j) if len(same) > 1 else f"{toy.chromosome[j]}:{toy.position[j]}"
             v = [repr(float(V[j, k])) if a <= i or upper else "0" for a, k in enumerate(rows)]
             cells = [gene, name, float(toy.frequency[j]), n_het + 2 * n_alt, n_ref + n_het + n_alt, n_ref, n_het, n_alt]
@@ -168,11 +172,20 @@ def write_seqmeta(toy: Toy, folder: Path) -> tuple[Path, Path]:
     scores, cov = ["gene\tsnp\tscore\tmaf\tn\tsey"], ["gene\tsnp1\tsnp2\tcov"]
     for gene, rows in toy.genes.items():
         for j in rows:
-            cells = [gene, toy.key(j), repr(float(toy.U[j] * s2)), repr(float(toy.frequency[j])), toy.n, repr(float(np.sqrt(s2)))]
+            cells = [
+                gene,
+                toy.key(j),
+                repr(float(toy.U[j] * s2)),
+                repr(float(toy.frequency[j])),
+                toy.n,
+                repr(float(np.sqrt(s2))),
+            ]
             scores.append("\t".join(map(str, cells)))
             for k in rows[: rows.index(j) + 1]:
                 cov.append("\t".join([gene, toy.key(j), toy.key(k), repr(float(toy.V[j, k] * s2))]))
-        scores.append("\t".join([gene, f"{toy.chromosome[rows[0]]}:99999:A:C", "0", "-1", str(toy.n), repr(float(np.sqrt(s2)))]))
+        scores.append(
+            "\t".join([gene, f"{toy.chromosome[rows[0]]}:99999:A:C", "0", "-1", str(toy.n), repr(float(np.sqrt(s2)))])
+        )
     paths = folder / "scores.tsv", folder / "cov.tsv"
     for path, lines in zip(paths, (scores, cov), strict=True):
         path.write_text("\n".join(lines) + "\n")
@@ -206,7 +219,16 @@ def write_regenie(toy: Toy, folder: Path, *, a1_is_alt: np.ndarray) -> tuple[Pat
     lines = ["CHROM GENPOS ID ALLELE0 ALLELE1 A1FREQ N TEST BETA SE CHISQ LOG10P EXTRA"]
     for j in range(toy.m):
         beta, se = toy.U[j] / toy.V[j, j], 1 / np.sqrt(toy.V[j, j])
-        cells = [toy.chromosome[j], toy.position[j], f"rs{j}", toy.ref[j], toy.alt[j], float(toy.frequency[j]), toy.n, "ADD"]
+        cells = [
+            toy.chromosome[j],
+            toy.position[j],
+            f"rs{j}",
+            toy.ref[j],
+            toy.alt[j],
+            float(toy.frequency[j]),
+            toy.n,
+            "ADD",
+        ]
         lines.append(" ".join(map(str, [*cells, repr(float(beta)), repr(float(se)), "1", "1", "NA"])))
     lines.append(f"1 1000 ONE.M1.0.01 ref M1.0.01 0.01 {toy.n} ADD 1 1 1 1 NA")
     lines.append(f"1 1005 rsX A C 0.01 {toy.n} ADD NA NA NA NA TEST_FAIL")
@@ -219,7 +241,9 @@ def write_regenie(toy: Toy, folder: Path, *, a1_is_alt: np.ndarray) -> tuple[Pat
         for j, a in enumerate(a1_is_alt)
     ]
     samples = [("0", f"i{i}") for i in range(toy.n)]
-    bed = write_fileset(folder / "reference", np.where(np.isnan(counts), -1, counts).astype(np.int64), variants, samples)
+    bed = write_fileset(
+        folder / "reference", np.where(np.isnan(counts), -1, counts).astype(np.int64), variants, samples
+    )
     return scores, bed
 
 

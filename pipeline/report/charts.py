@@ -9,6 +9,7 @@ from html import escape
 from pipeline.report.embed import format_number
 
 STEP, NARROWEST, HEIGHT, LEFT, TOP, BOTTOM = 24, 150, 120, 46, 8, 34
+PATH_POINTS = 80  # points drawn of each path
 BLUE, GREY, INK = "#0072b2", "#7a7f87", "#1b1f24"
 
 
@@ -23,13 +24,14 @@ def _scale(low: float, high: float) -> tuple[float, float, float]:
 class _Canvas:
     """An SVG with a labelled y axis and one slot per category on the x axis."""
 
-    def __init__(self, title: str, names: Sequence[str], low: float, high: float) -> None:
+    def __init__(self, title: str, names: Sequence[str], low: float, high: float, below: str = "chromosome") -> None:
         self.step, self.low, self.high = _scale(low, high)
         self.slot = max(STEP, NARROWEST / max(1, len(names)))
         self.width = LEFT + self.slot * len(names) + 10
+        total = HEIGHT + TOP + BOTTOM
         self.parts = [
-            f'<svg class="chart" role="img" viewBox="0 0 {self.width:.0f} {HEIGHT + TOP + BOTTOM}" width="{self.width:.0f}" '
-            f'height="{HEIGHT + TOP + BOTTOM}"><title>{escape(title)}</title>'
+            f'<svg class="chart" role="img" viewBox="0 0 {self.width:.0f} {total}" width="{self.width:.0f}" '
+            f'height="{total}"><title>{escape(title)}</title>'
         ]
         value = self.low
         while value <= self.high + self.step * 1e-6:
@@ -43,11 +45,10 @@ class _Canvas:
         for k, name in enumerate(names):
             y = TOP + HEIGHT + 14
             self.parts.append(f'<text x="{self.x(k):.1f}" y="{y}" text-anchor="middle">{escape(name)}</text>')
-        self.parts.append(
-            f'<text x="{LEFT + self.slot * len(names) / 2:.1f}" y="{TOP + HEIGHT + 29}" text-anchor="middle">chromosome</text>'
-        )
+        middle = self.x((len(names) - 1) / 2)
+        self.parts.append(f'<text x="{middle:.1f}" y="{total - 5}" text-anchor="middle">{below}</text>')
 
-    def x(self, k: int) -> float:
+    def x(self, k: float) -> float:
         """Middle of the k-th slot."""
         return LEFT + self.slot * (k + 0.5)
 
@@ -93,4 +94,24 @@ def draw_intervals(title: str, names: Sequence[str], values: Sequence[float], se
                 f'stroke="{INK}"/><circle cx="{x:.1f}" cy="{canvas.y(value):.1f}" r="4" fill="{BLUE}">'
                 f"<title>{escape(names[k])}: {format_number(value)} ± {format_number(r)}</title></circle>"
             )
+    return canvas.text()
+
+
+def draw_paths(title: str, paths: Sequence[Sequence[float]], kept: Sequence[bool]) -> str:
+    """Return a chart of sampler paths, one line per chain; those that were not kept are grey."""
+    values = [v for path in paths for v in path if math.isfinite(v)]
+    low, high = min(values), max(values)
+    canvas = _Canvas(title, [""] * 12, low, high if high > low else low + 1.0, "iteration")
+    span = canvas.width - LEFT - 10
+    for path, keep in sorted(zip(paths, kept, strict=True), key=lambda pair: pair[1]):
+        step = max(1, len(path) // PATH_POINTS)
+        points = [
+            f"{LEFT + span * i / max(1, len(path) - 1):.1f},{canvas.y(v):.1f}"
+            for i, v in enumerate(path)
+            if i % step == 0 and math.isfinite(v)
+        ]
+        color, width = (BLUE, 0.8) if keep else ("#b9bec5", 0.6)
+        canvas.parts.append(
+            f'<polyline points="{" ".join(points)}" fill="none" stroke="{color}" stroke-width="{width}"/>'
+        )
     return canvas.text()

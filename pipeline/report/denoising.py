@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,23 +13,25 @@ from numpy.typing import NDArray
 
 from pipeline.align import chromosome_order
 from pipeline.io.bundle import Bundle
-from pipeline.report.charts import draw_bars, draw_intervals
+from pipeline.report.charts import draw_bars, draw_intervals, draw_paths
 from pipeline.report.embed import format_number
 from pipeline.report.tables import predictor_record
-from predictors.base import PredictorError
-from predictors.overlap import Severity, judge_overlap
 
 Floats = NDArray[np.float64]
 MAX_CARDS = 24
 MAX_NULL_ROWS = 1000
 MAX_SAMPLES = 20_000  # samples read to size the chromosomes of a polygenic score
-SHOWN_FIRST = {
+NAMES = {
     "method": "method", "file": "summary statistics or predictions", "format": "format", "rows": "rows read",
-    "variants": "variants used", "n": "median sample size", "mean_chi2": "mean χ² of the GWAS", "h2": "heritability h²",
-    "r2_promised": "R² promised, w'Rw", "coverage": "variance of the predictor that is genotyped",
-    "reference_covered": "LD reference covered", "blocks": "LD blocks", "sd_y": "SD of the trait, estimated",
+    "variants": "variants used", "scored": "variants scored", "n": "median sample size",
+    "mean_chi2": "mean χ² of the GWAS", "h2": "heritability h²", "p": "share of causal variants",
+    "r2_promised": "R² promised, w'Rw", "r2_cross_validated": "R², cross-validated", "r2_observed": "R², whole genome",
+    "slope": "slope, whole genome", "slope_se": "its standard error", "gain": "gain, whole genome",
+    "coverage": "variance of the predictor that is genotyped", "reference_covered": "LD reference covered",
+    "blocks": "LD blocks", "sd_y": "SD of the trait, estimated",
     "samples_without_prediction": "samples without a prediction",
 }  # fmt: skip
+ELSEWHERE = ("overlap", "chains")  # shown as a verdict and as charts
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ def _mean_and_range(values: Floats) -> str:
 def null_model_rows(items: Sequence[Denoised]) -> list[list[str]]:
     """Return the first rows of the null models of all studies, for a table."""
     names = ("slope", "slope_se", "r2", "variance_before", "variance_after", "gain")
-    rows = []
+    rows: list[list[str]] = []
     for d in items:
         for r in d.rows:
             if len(rows) == MAX_NULL_ROWS:
@@ -151,52 +153,60 @@ def _card(d: Denoised) -> dict[str, Any]:
     title = f"{d.study}, {d.trait}"
     charts = []
     if d.use == "covariate":
-        charts.append(("Slope of the trait on the LOCO prediction", draw_intervals(f"{title}: slope", names, slope, se, 1.0)))
+        chart = draw_intervals(f"{title}: slope", names, slope, se, 1.0)
+        charts.append(("Slope of the trait on the LOCO prediction", chart))
     charts.append(("R² that the prediction adds", draw_bars(f"{title}: R2", names, r2)))
     spread = _score_spread(d)
     if spread:
         charts.append(("SD of the polygenic score", draw_bars(f"{title}: score", list(spread), list(spread.values()))))
-    scalars = [(text, _format(d.record[key])) for key, text in SHOWN_FIRST.items() if key in d.record]
-    nested = {k: v for k, v in d.record.items() if isinstance(v, dict) and v}
-    scalars += [
-        (k.replace("_", " "), _format(v))
-        for k, v in d.record.items()
-        if k not in SHOWN_FIRST and isinstance(v, str | int | float)
-    ]
-    tables = [
-        (k.replace("_", " "), [(str(a).replace("_", " "), _format(b)) for a, b in v.items()]) for k, v in nested.items()
-    ]
+    chains = d.record.get("chains") or []
+    for key, text in (("h2_path", "h² of the chains"), ("p_path", "share of causal variants of the chains")):
+        paths = [[float(v) for v in chain.get(key) or []] for chain in chains]
+        if any(paths):
+            charts.append((text, draw_paths(f"{title}: {key}", paths, [bool(chain.get("kept")) for chain in chains])))
+    scalars, tables = describe_record(d.record)
     return {
         "study": d.study, "trait": d.trait, "use": d.use, "charts": charts, "scalars": scalars, "tables": tables,
-        "verdict": overlap_verdict(d),
+        "verdict": overlap_verdict(d.record),
     }  # fmt: skip
+
+
+def describe_record(record: Mapping[str, Any]) -> tuple[list[tuple[str, str]], list[tuple[str, list[tuple[str, str]]]]]:
+    """Return a predictor's record for people: single figures, and tables of those that belong together."""
+    scalars = [(text, _format(record[key])) for key, text in NAMES.items() if key in record]
+    tables: list[tuple[str, list[tuple[str, str]]]] = []
+    for key, value in record.items():
+        name = key.replace("_", " ")
+        if key in NAMES or key in ELSEWHERE or value in (None, [], {}):
+            continue
+        if isinstance(value, Mapping):
+            tables.append((name, [(str(k).replace("_", " "), _format(v)) for k, v in value.items()]))
+        elif isinstance(value, list) and isinstance(value[0], Mapping):
+            for number, part in enumerate(value, 1):
+                figures, inner = describe_record(part)
+                tables += [(f"{name}, {number}", figures), *((f"{name}, {number}: {n}", rows) for n, rows in inner)]
+        else:
+            scalars.append((name, _format(value)))
+    return scalars, tables
 
 
 def _format(value: Any) -> str:
     """Return a value of a record for people; of a path, the name."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(_format, value))
     if isinstance(value, str) and value.startswith("/"):
         return Path(value).name
-    return format_number(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+    return format_number(value) if isinstance(value, int | float) else str(value)
 
 
-def overlap_verdict(d: Denoised) -> tuple[str, str]:
-    """Judge from the LOCO slope and R2 whether the training GWAS contains the cohort.
-
-    Returns:
-        ``ok``, ``warning`` or ``unknown``, and a sentence.
-    """
-    if d.use != "covariate" or not math.isfinite(d.promised):
-        return "unknown", "Overlap of the training GWAS with the cohort cannot be judged from this record."
-    try:
-        verdict = judge_overlap(
-            r2_observed=d.mean("r2"), r2_promised=d.promised, slope=d.mean("slope"), slope_se=d.mean("slope_se"),
-            n=d.n_samples, binary=d.kind == "binary", allow=True,
-        )  # fmt: skip
-    except PredictorError:
-        return "unknown", "Overlap of the training GWAS with the cohort cannot be judged: slope or R² is missing."
-    if verdict.severity is Severity.OK:
-        return "ok", "No sign that the training GWAS contains the cohort (slope and R² are not above what it promises)."
-    return "warning", verdict.message
+def overlap_verdict(record: Mapping[str, Any]) -> tuple[str, str]:
+    """Return ``ok``, ``warning`` or ``unknown``, and what the predictor stage found on overlap and ascertainment."""
+    found = record.get("overlap")
+    if not found:
+        return "unknown", "Whether the training data contain the cohort was not judged."
+    return ("ok" if found == "no sign of overlap" else "warning"), str(found)
 
 
 def _score_spread(d: Denoised) -> dict[str, float]:

@@ -22,7 +22,19 @@ Label = tuple[str, int, str, str]  # chromosome, position, ref, alt
 MAX_GENES = 200
 MAX_TRAITS = 6  # traits on a gene's page
 MAX_VARIANTS = 300  # variants on a gene's page
-COLUMNS = ("chromosome", "position", "ref", "alt", "trait", "n_samples", "alt_frequency", "alt_count", "U", "V", "log10p")
+COLUMNS = (
+    "chromosome",
+    "position",
+    "ref",
+    "alt",
+    "trait",
+    "n_samples",
+    "alt_frequency",
+    "alt_count",
+    "U",
+    "V",
+    "log10p",
+)
 NUMBERS = COLUMNS[5:]
 
 
@@ -140,16 +152,14 @@ class _Singles:
     number: dict[str, Floats]
 
     def find(self, trait: str, variants: Codes) -> tuple[Codes, Codes]:
-        """Return the rows of a trait's variants, and which of the variants they are; those without a row are left out."""
+        """Return the rows of a trait's variants, and which variants they are; those without a row are left out."""
         wanted = self.traits.get(trait, -1) * len(self.variant) + variants
         at = np.minimum(np.searchsorted(self.index, wanted), max(0, len(self.index) - 1))
         there = self.index[at] == wanted if len(self.index) else np.zeros(len(wanted), np.bool_)
         return self.row[at[there]], np.flatnonzero(there)
 
 
-def _read_singles(
-    path: Path, panels: Sequence[Panel], united: dict[str, GeneVariants], traits: list[str]
-) -> _Singles:
+def _read_singles(path: Path, panels: Sequence[Panel], united: dict[str, GeneVariants], traits: list[str]) -> _Singles:
     """Read the single-variant rows between the ends of the genes shown."""
     low, high = _spans(panels, united)
     parts = []

@@ -10,6 +10,7 @@ from typing import Any
 
 import jinja2
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from markupsafe import Markup
 from numpy.typing import NDArray
@@ -31,7 +32,7 @@ from pipeline.report.embed import dump_json, format_number, format_p, pack_codes
 from pipeline.report.figures import SavedFigure, write_figures
 from pipeline.report.gene_panels import make_panels
 from pipeline.report.plots import bokeh_script, make_plots
-from pipeline.report.series import collect_series, lambda_table, lay_genome, order_tests, order_traits
+from pipeline.report.series import Genome, collect_series, lambda_table, lay_genome, order_tests, order_traits
 from pipeline.report.tables import GeneTests, genes_in_order, open_bundles, read_gene_tests, read_text_table
 from pipeline.schema import MASK_AUDIT
 
@@ -65,14 +66,7 @@ def write_report(results: Path, bundles: Sequence[Path]) -> Path:
     audit = read_text_table(results / "mask_audit.tsv", MASK_AUDIT)
     genome, traits, row_tests = lay_genome(tests), order_traits(tests), order_tests(tests)
     figures = write_figures(results / "figures", tests, genome, traits, row_tests)
-    data: dict[str, Any] = {}
-    if not np.isnan(tests.log10p).all():
-        data["plots"] = collect_series(tests, genome)
-        data["items"] = make_plots(genome)
-    if len(tests):
-        data["table"] = pack_table(tests)
-        data["genes-shared"] = pack_labels(tests, row_tests)
-        data["genes"] = make_panels(tests, studies, results / "single_variants.parquet", audit)
+    data = _page_data(tests, studies, results, audit, genome, row_tests)
     context = {
         **_summary(tests, studies, traits, row_tests),
         **_denoising(collect_denoised(studies), studies),
@@ -86,6 +80,21 @@ def write_report(results: Path, bundles: Sequence[Path]) -> Path:
     with atomic_path(path) as temporary:
         temporary.write_text(render_page(context, data), encoding="utf-8")
     return path
+
+
+def _page_data(
+    tests: GeneTests, studies: Sequence[Bundle], results: Path, audit: pa.Table | None, genome: Genome, row_tests: Codes
+) -> dict[str, Any]:
+    """Return what the page's scripts draw from; nothing without results."""
+    data: dict[str, Any] = {}
+    if not np.isnan(tests.log10p).all():
+        data["plots"] = collect_series(tests, genome)
+        data["items"] = make_plots(genome)
+    if len(tests):
+        data["table"] = pack_table(tests)
+        data["genes-shared"] = pack_labels(tests, row_tests)
+        data["genes"] = make_panels(tests, studies, results / "single_variants.parquet", audit)
+    return data
 
 
 def render_page(context: Mapping[str, Any], data: Mapping[str, Any]) -> str:

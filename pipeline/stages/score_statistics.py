@@ -8,8 +8,9 @@ again, so a killed run resumes.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -258,6 +259,9 @@ def _gene_table(
 ) -> pa.Table:
     """Return sparse G'WG, B and b of every gene and covariance of the batch."""
     models = context.models
+    # whole columns are contiguous, so that no gene copies the one of its covariance
+    model = replace(model, weight=np.asfortranarray(model.weight))
+    carriers = replace(carriers, imputed=np.asfortranarray(carriers.imputed))
     head = np.full(len(models.samples), -1, np.int32)
     frequency = np.minimum(carriers.frequency, 1 - carriers.frequency)
     in_bound = ~(np.nanmin(np.where(np.isnan(frequency), np.inf, frequency), axis=1) > task.max_maf)
@@ -407,9 +411,7 @@ def write_bundle(
     with atomic_directory(bundle) as folder:
         (folder / "genes").mkdir()
         for task in tasks:
-            pq.write_table(
-                pq.read_table(task.genes_part), folder / "genes" / f"{task.number:05d}.parquet", compression="zstd"
-            )
+            shutil.copyfile(task.genes_part, folder / "genes" / f"{task.number:05d}.parquet")
         pq.write_table(variants, folder / "variants.parquet", compression="zstd")
         (folder / "study.json").write_text(json.dumps(describe_study(models, options, study), indent=1) + "\n")
 

@@ -25,6 +25,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason="need
 OPTIONS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-component-update",
     "--disable-background-networking", "--disable-sync", "--disable-dev-shm-usage", "--window-size=1400,1200",
+    "--force-prefers-reduced-motion",
 )  # fmt: skip
 PATIENCE = 20.0  # seconds; a page that works needs about one
 
@@ -42,7 +43,8 @@ def browser() -> Iterator[Any]:
     driver = webdriver.Chrome(options=options, service=Service(DRIVER))
     driver.execute_cdp_cmd("Network.enable", {})
     driver.execute_cdp_cmd(
-        "Network.emulateNetworkConditions", {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
+        "Network.emulateNetworkConditions",
+        {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0},
     )
     yield driver
     driver.quit()
@@ -90,7 +92,9 @@ def check_quiet(browser: Any) -> None:
 def column(browser: Any, heading: str) -> list[str]:
     """The visible cells of a column of the gene table."""
     heads = [b.text for b in browser.find_elements("css selector", "#genes thead button")]
-    return [c.text for c in browser.find_elements("css selector", f"#genes tbody td:nth-child({heads.index(heading) + 1})")]
+    return [
+        c.text for c in browser.find_elements("css selector", f"#genes tbody td:nth-child({heads.index(heading) + 1})")
+    ]
 
 
 def click_heading(browser: Any, heading: str) -> None:
@@ -218,10 +222,10 @@ def test_large_report__opens_in_three_seconds(browser, tmp_path):
         "note": [""] * len(gene),
     }
     numbers = {"start": gene * 2000, "end": gene * 2000 + 900, "max_maf": np.full(len(gene), 0.01), "log10p": log10p}
-    columns = {
-        c.name: text.get(c.name, numbers.get(c.name, np.ones(len(gene)))) for c in GENE_TESTS.columns
-    }
-    table = pa.table({c.name: pa.array(columns[c.name]).cast(c.type) for c in GENE_TESTS.columns}, schema=GENE_TESTS.arrow)
+    columns = {c.name: text.get(c.name, numbers.get(c.name, np.ones(len(gene)))) for c in GENE_TESTS.columns}
+    table = pa.table(
+        {c.name: pa.array(columns[c.name]).cast(c.type) for c in GENE_TESTS.columns}, schema=GENE_TESTS.arrow
+    )
     pq.write_table(table, tmp_path / "gene_tests.parquet")
     path = write_report(tmp_path, [])
     assert path.stat().st_size < 15e6

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -55,10 +56,14 @@ def assert_same_results(found, expected, tolerance=1e-9):
     np.testing.assert_allclose(found["beta"], expected["beta"], rtol=tolerance, atol=1e-300)
 
 
+def read_gzip(path):
+    return gzip.decompress(Path(path).read_bytes()).decode().splitlines()
+
+
 def swap_half(prefix):
     """Exchange REF and ALT of every other variant of an rvtests pair, by the rules for swapped alleles."""
     scores, covariance = f"{prefix}.MetaScore.assoc.gz", f"{prefix}.MetaCov.assoc.gz"
-    lines = gzip.open(scores, "rt").read().splitlines()
+    lines = read_gzip(scores)
     start = next(i for i, line in enumerate(lines) if line.startswith("CHROM")) + 1
     head = lines[start - 1].split("\t")
     sign = {}
@@ -75,7 +80,7 @@ def swap_half(prefix):
             lines[i] = "\t".join(row.values())
     with gzip.open(scores, "wt") as handle:
         handle.write("\n".join(lines) + "\n")
-    lines = gzip.open(covariance, "rt").read().splitlines()
+    lines = read_gzip(covariance)
     for i in range(1, len(lines)):
         cells = lines[i].split("\t")
         own = sign[cells[0], cells[1]]
@@ -121,11 +126,10 @@ def test_round_trip__hand_made_mass_and_swapped_pair_agree_with_a_bundle(tmp_pat
         "pair": ("rvtests", ImportRequest(*write_pair(toy, tmp_path), None, sets)),
         "swapped": ("rvtests", ImportRequest(*write_pair(swapped, tmp_path / "swapped"), None, sets)),
     }
-    study = dataclasses.replace(
-        make_study(1),
-        sets={g: [tuple([toy.chromosome[j], toy.position[j], toy.ref[j], toy.alt[j]]) for j in r] for g, r in toy.genes.items()},
-        annotations={toy.key(j): "LoF" for j in range(toy.m)},
-    )  # fmt: skip
+    labels = list(zip(toy.chromosome, toy.position, toy.ref, toy.alt, strict=True))
+    sets_of = {gene: [labels[j] for j in rows] for gene, rows in toy.genes.items()}
+    categories = {toy.key(j): ("LoF", "missense", "synonymous")[j % 3] for j in range(toy.m)}
+    study = dataclasses.replace(make_study(1), sets=sets_of, annotations=categories)
     results = {}
     for label, (name, request) in requests.items():
         import_study(name, [request], tmp_path / f"b_{label}", study="toy")
@@ -184,7 +188,7 @@ def arrays(toy, **changes):
         GeneStatistics(g, toy.chromosome[r[0]], 1, 9999, np.array(r), toy.V[np.ix_(r, r)]) for g, r in toy.genes.items()
     ]
     counts = toy.counts.T
-    fields = dict(
+    fields = dict(  # noqa: C408
         trait="y", kind="quantitative", n_samples=toy.n, n_cases=None, chromosome=np.array(toy.chromosome, object),
         position=np.array(toy.position), ref=np.array(toy.ref, object), alt=np.array(toy.alt, object),
         n_obs=counts.sum(axis=0), n_ref=counts[0], n_het=counts[1], n_alt=counts[2], alt_frequency=toy.frequency,
@@ -199,7 +203,19 @@ def test_write__holds_the_arrays_sorted(tmp_path):
     place = np.argsort(order)
     shuffled = {
         name: getattr(arrays(toy), name)[order]
-        for name in ("chromosome", "position", "ref", "alt", "n_obs", "n_ref", "n_het", "n_alt", "alt_frequency", "U", "V")
+        for name in (
+            "chromosome",
+            "position",
+            "ref",
+            "alt",
+            "n_obs",
+            "n_ref",
+            "n_het",
+            "n_alt",
+            "alt_frequency",
+            "U",
+            "V",
+        )
     }
     genes = [dataclasses.replace(g, variant=place[g.variant]) for g in arrays(toy).genes]
     write_trait_bundle(tmp_path / "b", [arrays(toy, **shuffled, genes=iter(genes))], study="s", genome_build=None)
@@ -220,10 +236,16 @@ def test_write__holds_the_arrays_sorted(tmp_path):
         ({"U": np.zeros(3)}, "3 entries of U for 24 variants"),
         ({"U": np.full(24, np.nan)}, "U of variant 1:1000:A:G is nan"),
         ({"position": np.full(24, 5)}, "stands twice"),
-        ({"genes": [GeneStatistics("G", "1", 1, 2, np.array([0, 1]), np.array([[1.0, 0.2], [0.1, 1.0]]))]}, "not symmetric"),
+        (
+            {"genes": [GeneStatistics("G", "1", 1, 2, np.array([0, 1]), np.array([[1.0, 0.2], [0.1, 1.0]]))]},
+            "not symmetric",
+        ),
         ({"genes": [GeneStatistics("G", "1", 1, 2, np.array([0, 0]), np.eye(2))]}, "some repeated"),
         ({"genes": [GeneStatistics("G", "1", 1, 2, np.array([0]), np.array([[np.inf]]))]}, "not finite"),
-        ({"genes": [GeneStatistics("G", "1", 1, 2, np.array([k]), np.eye(1)) for k in (0, 1)]}, "gene 'G' stands twice"),
+        (
+            {"genes": [GeneStatistics("G", "1", 1, 2, np.array([k]), np.eye(1)) for k in (0, 1)]},
+            "gene 'G' stands twice",
+        ),
     ],
 )
 def test_write__raises_on(changes, match, tmp_path):

@@ -14,7 +14,13 @@ from pipeline.io.bundle_write import write_trait_bundle
 from pipeline.io.exchange.common import ImportRequest
 from pipeline.io.exchange.registry import FORMATS, find_format
 from tests.reference_exchange import (
-    make_toy, write_generic, write_mass, write_pair, write_regenie, write_saige, write_seqmeta,
+    make_toy,
+    write_generic,
+    write_mass,
+    write_pair,
+    write_regenie,
+    write_saige,
+    write_seqmeta,
 )  # fmt: skip
 
 
@@ -128,7 +134,7 @@ def test_generic__raises_on_a_missing_variance(toy, tmp_path):
     scores, covariance = write_generic(toy, tmp_path)
     text = [x for x in covariance.read_text().splitlines() if not x.startswith("marker_3 marker_3 ")]
     covariance.write_text("\n".join(text) + "\n")
-    with pytest.raises(FormatError, match="no variance .row marker_3 marker_3"):
+    with pytest.raises(FormatError, match=r"no variance \(row marker_3 marker_3\)"):
         list(find_format("generic").read(ImportRequest(scores, covariance, n_samples=9)).genes)
 
 
@@ -195,7 +201,10 @@ def test_pair__raises_when_n_is_another(toy, tmp_path, sets):
         (lambda x: [x[0], x[1].rsplit(",", 1)[0] + ",nan", *x[2:]], "not a finite number"),
         (lambda x: [x[0], x[1].rsplit(",", 1)[0] + ",z", *x[2:]], "expected numbers joined by commas"),
         (lambda x: [x[0], x[1].replace("\t1000,", "\t999,"), *x[2:]], "must begin with 1000 itself"),
-        (lambda x: [x[0], x[1].replace("1080,1080", "1080,1081"), *x[2:]], "position 1080 is listed 1 times, but the score"),
+        (
+            lambda x: [x[0], x[1].replace("1080,1080", "1080,1081"), *x[2:]],
+            "position 1080 is listed 1 times, but the score",
+        ),
         (lambda x: [x[0].replace("COV", "CAV"), *x[1:]], "expected the columns"),
         (lambda x: [x[0], x[1] + ":1:2:3", *x[2:]], "found 4 lists"),
     ],
@@ -267,7 +276,9 @@ def test_seqmeta__raises_on_a_pair_given_twice(toy, tmp_path):
 
 @pytest.mark.parametrize("name", [n for n, f in FORMATS.items() if f.read])
 def test_format__says_which_file_it_needs(name, toy, tmp_path, sets):
-    request = request_for(name, toy, tmp_path, sets) if name != "generic" else ImportRequest(write_generic(toy, tmp_path)[0])
+    request = (
+        request_for(name, toy, tmp_path, sets) if name != "generic" else ImportRequest(write_generic(toy, tmp_path)[0])
+    )
     for need in FORMATS[name].needs:
         fields = {k: getattr(request, k) for k in ("scores", "covariance", "reference", "sets")} | {need: None}
         with pytest.raises(InputError, match=f"needs --{need}"):

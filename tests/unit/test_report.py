@@ -19,7 +19,8 @@ from scipy import stats
 from pipeline.errors import InputError
 from pipeline.io.bundle import Bundle
 from pipeline.report.burdens import read_gene_burdens
-from pipeline.report.charts import draw_bars, draw_intervals
+from pipeline.report.charts import draw_bars, draw_intervals, draw_paths
+from pipeline.report.denoising import describe_record, overlap_verdict
 from pipeline.report.embed import dump_json, format_number, format_p, pack_column, shorten
 from pipeline.report.page import MAX_TABLE, pack_table, strongest_rows, write_report
 from pipeline.report.quantiles import compute_lambda, lambda_by_group, qq_band, qq_expected, thin_points
@@ -43,7 +44,7 @@ def gene_rows(
                 value = log10p[len(rows) % len(log10p)]
                 rows.append(
                     {
-                        "gene": gene, "chromosome": str(1 + g % 3), "start": 1000 * (g + 1), "end": 1000 * (g + 1) + 500,
+                        "gene": gene, "chromosome": str(1 + g % 3), "start": 1000 * g + 1, "end": 1000 * g + 500,
                         "trait": trait, "mask": "M1", "max_maf": 0.01, "weights": "flat", "test": test, "n_studies": 1,
                         "n_samples": 500, "n_variants": 4, "mac": 9.0, "statistic": 1.0, "beta": 0.5, "se": 0.25,
                         "p": 10.0**-value, "log10p": value, "method": "chi2", "p_error": 0.0, "note": note,
@@ -179,7 +180,15 @@ def test_format_p__also_where_p_underflows(log10p, text):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(None, "–"), (math.nan, "–"), (0, "0"), (12345, "12,345"), (0.012345, "0.0123"), (-1.5e-7, "-1.50e-7"), (2.0, "2")],
+    [
+        (None, "–"),
+        (math.nan, "–"),
+        (0, "0"),
+        (12345, "12,345"),
+        (0.012345, "0.0123"),
+        (-1.5e-7, "-1.50e-7"),
+        (2.0, "2"),
+    ],
 )
 def test_format_number(value, text):
     assert format_number(value) == text
@@ -217,6 +226,34 @@ def test_charts__escape_names_and_leave_out_missing_values():
     assert draw_bars("x", [], []).startswith("<svg")
 
 
+def test_predictor_record__every_figure_is_shown_once():
+    record = {
+        "method": "stack", "file": "/data/gwas.txt.gz", "h2": 0.25, "weights": [0.5, 1.0], "used": True,
+        "overlap": "no sign of overlap", "matched": {"same": 10, "swapped": 3},
+        "parts": [{"method": "ridge", "q": {"n": 7}}],
+        "chains": [{"kept": True, "h2_path": [0.1, 0.2]}], "fallbacks": [], "genome_build": None,
+    }  # fmt: skip
+    scalars, tables = describe_record(record)
+    assert scalars == [
+        ("method", "stack"), ("summary statistics or predictions", "gwas.txt.gz"), ("heritability h²", "0.250"),
+        ("weights", "0.500, 1"), ("used", "yes"),
+    ]  # fmt: skip
+    assert tables == [
+        ("matched", [("same", "10"), ("swapped", "3")]),
+        ("parts, 1", [("method", "ridge")]),
+        ("parts, 1: q", [("n", "7")]),
+    ]
+    assert overlap_verdict(record)[0] == "ok"
+    assert overlap_verdict({"overlap": "seems to contain the cohort"})[0] == "warning"
+    assert overlap_verdict({})[0] == "unknown"
+
+
+def test_chain_paths__one_line_per_chain():
+    svg = draw_paths("h2", [[0.1, math.nan, 0.3], [0.2, 0.2]], [True, False])
+    assert svg.count("<polyline") == 2
+    assert "nan" not in svg
+
+
 def test_series__hold_ranks_and_lambdas_of_all_p_values(tmp_path):
     rng = np.random.default_rng(5)
     rows = gene_rows([f"G{i}" for i in range(300)], -np.log10(rng.uniform(size=1200)), traits=("y", "z"))
@@ -226,7 +263,11 @@ def test_series__hold_ranks_and_lambdas_of_all_p_values(tmp_path):
     assert data["test_order"] == [data["tests"].index("skat (flat)"), data["tests"].index("burden (flat)")]
     for trait, test, _, _, n, _, value in data["series"]:
         name = data["traits"][trait]
-        own = [r["log10p"] for r in rows if f"{r['test']} (flat)" == data["tests"][test] and name in (r["trait"], "all 2 traits")]
+        own = [
+            r["log10p"]
+            for r in rows
+            if f"{r['test']} (flat)" == data["tests"][test] and name in (r["trait"], "all 2 traits")
+        ]
         assert n == len(own)
         assert value == pytest.approx(compute_lambda(np.array(own)), abs=1e-4)
 
@@ -301,13 +342,13 @@ def test_report__empty_results(tmp_path):
 
 
 def test_report__raises_on_missing_table(tmp_path):
-    with pytest.raises(InputError, match="gene_tests.parquet cannot be read"):
+    with pytest.raises(InputError, match=r"gene_tests\.parquet cannot be read"):
         write_report(tmp_path, [])
     assert not (tmp_path / "report.html").exists()
 
 
 def test_gene_page__burdens_equal_sums_over_the_bundles(consortium):
-    results, paths = consortium
+    _, paths = consortium
     bundles = [Bundle(path) for path in paths]
     gene, chromosome = next((name, c) for name, (_, c) in bundles[0].index.items())
     trait = next(iter(bundles[0].traits))

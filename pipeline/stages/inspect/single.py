@@ -20,7 +20,7 @@ from pipeline.stages.inspect.studies import (
 
 MEDIAN_CHI2 = 0.45493642311957  # of chi-square with one degree of freedom
 NOT_PSD = 1e-6  # smallest eigenvalue of a correlation matrix that rounding explains
-SCALE_RANGE = {"quantitative": (0.9, 1.02), "binary": (0.5, 1.3)}
+SCALE_RANGE = {"quantitative": (0.9, 1.05), "binary": (0.5, 1.3)}  # of the top tenth, of the median
 INFLATION_RANGE = (0.5, 2.0)
 SHOWN = 3
 
@@ -42,12 +42,13 @@ def check_scale(study: StudyVariants) -> Iterator[Finding]:
         if trait["kind"] == "binary":
             if not cases:
                 continue
-            share = cases / n
-            ratio, stated = float(np.median(1 / variance)) / (share * (1 - share)), 1.0
+            stated = n / cases * n / (n - cases)  # 1 / (mu (1 - mu)) without covariates
+            ratio = float(np.median(stated / variance))
         else:
             stated = float(np.median(list(trait["sigma2"].values())))
-            ratio = float(np.quantile(stated / variance, 0.9))
             low *= 1 - max((r.get("n_covariates") or 0 for r in trait.get("denoising", [])), default=0) / n
+            middle, top = np.quantile(stated / variance, (0.5, 0.9))
+            ratio = float(middle if middle > high else top if top < low else 1.0)
         if not low <= ratio <= high:
             right = f"{low:.2f} to {high:.2f}"
             what = f"V is {ratio:.3g} times what genotypes and sigma2 = {stated:.4g} give, {right} being right"

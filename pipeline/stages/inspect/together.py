@@ -38,14 +38,16 @@ def check_variances(studies: Sequence[StudyVariants]) -> Iterator[Finding]:
             if trait["kind"] == "quantitative" and len(variance) >= MIN_VARIANTS:
                 found.setdefault(name, []).append((study.name, float(np.median(variance))))
     for name, values in found.items():
-        for k, (label, value) in enumerate(values):
-            others = [v for j, (_, v) in enumerate(values) if j != k]
-            if not others:
-                continue
-            ratio = value / float(np.median(others))
-            if max(ratio, 1 / ratio) > VARIANCE_FACTOR:
-                what = f"V stands for a residual variance of {value:.3g}, {ratio:.3g} times the other studies'"
-                fix = "check the trait's unit and transformation, and that U and V are divided by sigma2"
+        middle = float(np.median([value for _, value in values]))
+        fix = "check the trait's unit and transformation, and that U and V are divided by sigma2"
+        if len(values) == 2 and (ratio := max(v for _, v in values) / min(v for _, v in values)) > VARIANCE_FACTOR:
+            what = f"V stands for residual variances that differ {ratio:.3g} times"
+            yield Finding(WARNING, ", ".join(label for label, _ in values), what, f"trait {name}", fix)
+        for label, value in values if len(values) > 2 else ():
+            if max(value / middle, middle / value) > VARIANCE_FACTOR:
+                what = (
+                    f"V stands for a residual variance of {value:.3g}, {value / middle:.3g} times the studies' median"
+                )
                 yield Finding(WARNING, label, what, f"trait {name}", fix)
 
 
