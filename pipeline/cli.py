@@ -128,6 +128,48 @@ def demo(out: Path, seed: int, quiet: bool) -> None:
         _finish(where, quiet)
 
 
+@cli.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter, such as h2=0.3; repeat.")
+@click.option("--show", is_flag=True, help="Print every parameter with its default and stop.")
+def simulate(folder: Path, settings: tuple[str, ...], show: bool) -> None:
+    """Simulate studies, a GWAS and an LD reference into FOLDER, ready for `locomass run`."""
+    from pipeline.config import describe_keys
+    from pipeline.simulate.parameters import Parameters
+    from pipeline.simulate.study import parse_parameters, simulate_study
+
+    if show:
+        for key, kind, default, text in describe_keys(Parameters):
+            click.echo(f"{key}  ({kind}; default {default})\n    {text}")
+        return
+    written = simulate_study(folder, parse_parameters(settings))
+    for study in written.studies:
+        click.echo(f"locomass run {study} --out {folder / 'results' / study.stem}")
+    if len(written.studies) > 1:
+        click.echo(f"locomass meta {written.consortium} --out {folder / 'results' / 'consortium'}")
+
+
+@cli.command()
+@click.option("--n", "sizes", type=click.FloatRange(min=1), multiple=True, required=True, help="Cohort size; repeat.")
+@click.option("--b2", type=float, required=True, help="Variance that the variant (or burden) explains.")
+@click.option("--h2", type=float, default=0.5, show_default=True, help="Heritability captured by the predictor.")
+@click.option("--m-effective", type=float, default=60_000, show_default=True, help="Effective number of variants.")
+@click.option("--n-summary", type=float, help="Size of the GWAS behind the predictor (default: all cohorts).")
+@click.option("--alpha", type=float, default=2.5e-6, show_default=True, help="Significance level.")
+def power(
+    sizes: tuple[float, ...], b2: float, h2: float, m_effective: float, n_summary: float | None, alpha: float
+) -> None:
+    """Compare the power of linear, per-cohort mixed, summary-statistic and pooled mixed-model designs."""
+    from pipeline.power import power_table
+
+    click.echo(f"{'design':14} {'N':>10} {'R2':>8} {'N_eff':>12} {'NCP':>10} {'power':>8}")
+    rows = power_table(sizes, b2, h2=h2, m_effective=m_effective, n_summary=n_summary, alpha=alpha)
+    for row in rows:
+        click.echo(
+            f"{row.design:14} {row.n:10.0f} {row.r2:8.4f} {row.n_effective:12.1f} {row.ncp:10.3f} {row.power:8.4f}"
+        )
+
+
 @cli.group("config")
 def config_group() -> None:
     """What a configuration may hold."""
@@ -172,7 +214,7 @@ def _finish(outcome: Outcome, quiet: bool) -> None:
 
 
 @contextmanager
-def console(quiet: bool) -> Iterator[Callable[[str, int], Any]]:
+def console(quiet: bool) -> Iterator[Callable[[str, int | None], Any]]:
     """Set up logging to the terminal and give the progress display."""
     from rich.console import Console
     from rich.logging import RichHandler
@@ -192,7 +234,7 @@ def console(quiet: bool) -> Iterator[Callable[[str, int], Any]]:
     logger.addHandler(handler)
 
     @contextmanager
-    def show(title: str, total: int) -> Iterator[Callable[[], None]]:
+    def show(title: str, total: int | None) -> Iterator[Callable[[], None]]:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=screen, transient=True) as bars:
             task = bars.add_task(title, total=total)

@@ -89,9 +89,7 @@ class Predictor(_Struct, frozen=True):
     ] = {}
     chain_file: Annotated[str | None, Meta(description="UCSC chain file that lifts the weights to our build")] = None
     stack: Annotated[list[Predictor], Meta(description="predictors to combine; genotypes are taken from above")] = []
-    either_sign: Annotated[bool, Meta(description="in a stack: a predictor of another trait, of either sign")] = (
-        False
-    )
+    either_sign: Annotated[bool, Meta(description="in a stack: a predictor of another trait, of either sign")] = False
     n_folds: Annotated[int, Meta(ge=2, le=100, description="folds of block ridge and stacking")] = 5
     seed: Annotated[int, Meta(ge=0, description="seed of samplers and folds")] = 1
     cohort_in_gwas: Annotated[bool, Meta(description="the training GWAS contains this cohort")] = False
@@ -117,6 +115,25 @@ class Genes(_Struct, frozen=True):
     masks: Annotated[str | None, Meta(description="REGENIE mask definitions: name category,category")] = None
     groups: Annotated[str | None, Meta(description="SAIGE or EPACTS/rvtests group file")] = None
     regions: Annotated[str | None, Meta(description="BED file chrom start end gene: every variant inside")] = None
+    pathways: Annotated[str | None, Meta(description="GMT file of pathways: name, description, gene, gene, ...")] = None
+
+
+class StepUp(_Struct, frozen=True):
+    """How the searches over groupings of variants run: step-up, all-maf, groupings, pathway-step-up."""
+
+    weights: Annotated[
+        Literal["constant", "inverse-sd", "both"], Meta(description="of variants; both: the better of the two")
+    ] = "constant"
+    signs: Annotated[
+        Literal["fixed", "data"], Meta(description="fixed: effects add up; data: each with the sign of its own score")
+    ] = "fixed"
+    permutations: Annotated[int, Meta(ge=1, description="largest number of null replicates of a gene")] = 100_000
+    exceedances: Annotated[
+        int, Meta(ge=1, description="replicates beyond the observed value that end the sampling")
+    ] = 20
+    seed: Annotated[int, Meta(ge=0, description="start of every random stream")] = 2010
+    categorical: Annotated[Names, Meta(description="annotation columns that are codes without order")] = []
+    low_is_damaging: Annotated[Names, Meta(description="annotation columns such as SIFT: small is damaging")] = []
 
 
 class Tests(_Struct, frozen=True):
@@ -138,6 +155,17 @@ class Tests(_Struct, frozen=True):
     collapse_mac: Annotated[
         float, Meta(ge=0, description="ACAT-V pools variants with at most this many minor alleles into one burden")
     ] = 10
+    calibrate: Annotated[
+        Literal["none", "spa"],
+        Meta(
+            description="spa: binary traits are tested with variances calibrated by saddlepoint and enumeration, which "
+            "their bundles share; none: model variances, and a note where calibration is advised"
+        ),
+    ] = "none"
+    step_up: Annotated[StepUp, Meta(description="how step-up, all-maf and groupings search")] = StepUp()
+    drivers_p: Annotated[
+        float, Meta(ge=0, le=1, description="rows with a p-value below this have their variants in drivers.parquet")
+    ] = 1e-4
 
 
 class ExternalMaf(_Struct, frozen=True):
@@ -162,8 +190,31 @@ class ScoreStatistics(_Struct, frozen=True):
         Probability, Meta(description="variants above this minor allele frequency are left out of the bundle")
     ] = 0.5
     min_cell: Annotated[
-        int, Meta(ge=0, description="genotype counts below this are withheld from the bundle (0: none withheld)")
+        int,
+        Meta(
+            ge=0, description="genotype and carrier counts below this are withheld from the bundle (0: none withheld)"
+        ),
     ] = 0
+    calibrate: Annotated[
+        Literal["none", "spa"],
+        Meta(description="share variances of binary traits calibrated by saddlepoint and enumeration"),
+    ] = "none"
+    modes: Annotated[
+        list[Literal["dominant", "recessive"]],
+        Meta(description="share burdens of these modes of inheritance, per gene, mask and threshold"),
+    ] = []
+    thresholds: Annotated[
+        list[Annotated[float, Meta(gt=0, le=0.25)]],
+        Meta(min_length=1, description="minor allele frequencies, in this study, up to which such burdens count"),
+    ] = msgspec.field(default_factory=lambda: [0.001, 0.005, 0.01, 0.05])
+    replicates: Annotated[
+        int, Meta(ge=0, le=100_000, description="share this many null replicates of every gene's scores (0: none)")
+    ] = 0
+    seed: Annotated[int, Meta(ge=0, description="seed of the replicates; streams of studies differ by name")] = 2010
+    x_coding: Annotated[
+        Literal["0/2", "0/1"],
+        Meta(description="dosage of a male's ALT on chromosome X outside the pseudo-autosomal regions"),
+    ] = "0/2"
 
 
 class RunConfig(_Struct, frozen=True, kw_only=True):
@@ -280,6 +331,9 @@ def _explain(message: str, path: Path, node: yaml.Node | None, kind: type) -> st
         known = section.__struct_fields__ if section is not None else ()
         text = f"unknown key '{unknown['field']}'{suggest(unknown['field'], known)}"
         keys.append(unknown["field"])
+    wrong = re.fullmatch(r"Invalid enum value '(?P<value>.*)'", text)
+    if wrong:
+        text += suggest(wrong["value"], _choices_at(kind, keys))
     line = _line_of(node, keys)
     label = ".".join(keys)
     return f"{path}, line {line}: {text}" if unknown or not label else f"{path}, line {line}, key {label}: {text}"
@@ -294,6 +348,21 @@ def _section_at(kind: Any, keys: list[str]) -> Any:
         if kind is None:
             return None
     return kind
+
+
+def _choices_at(kind: Any, keys: list[str]) -> list[str]:
+    """Return the words that the key accepts."""
+    names = [key for key in keys if not key.isdigit()]
+    section = _section_at(kind, names[:-1]) if names else None
+    hint = None if section is None else get_type_hints(section).get(names[-1])
+    return [word for word in _literal_words(hint) if isinstance(word, str)]
+
+
+def _literal_words(hint: Any) -> list[Any]:
+    """Return every word of the `Literal` types inside a type hint."""
+    if get_origin(hint) is Literal:
+        return list(get_args(hint))
+    return [word for inner in get_args(hint) for word in _literal_words(inner)]
 
 
 def _line_of(node: yaml.Node | None, keys: list[str]) -> int:
@@ -349,6 +418,17 @@ def describe_keys(kind: Any, prefix: str = "") -> list[tuple[str, str, str, str]
         )
         rows.append((f"{prefix}{item.name}", _type_name(hint), default, help_text))
     return rows
+
+
+def export_schema(kind: type[RunConfig] | type[MetaConfig] = RunConfig) -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of a configuration, for editors that check YAML while it is typed.
+
+    Args:
+        kind: `RunConfig` (`locomass run`) or `MetaConfig` (`locomass meta`).
+    """
+    schema = msgspec.json.schema(kind)
+    title = "locomass run" if kind is RunConfig else "locomass meta"
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"Configuration of {title}", **schema}
 
 
 def _type_name(hint: Any) -> str:

@@ -20,7 +20,7 @@ from pipeline.errors import FormatError, InputError, LockError
 from pipeline.provenance import digest_file, digest_value, write_json
 
 #: Raised by one whenever a stage's numbers change for the same inputs.
-STAGE_VERSIONS = {"predict": 1, "denoise": 1, "score_statistics": 1, "meta": 1, "report": 1}
+STAGE_VERSIONS = {"genotypes": 1, "predict": 1, "denoise": 1, "score_statistics": 1, "meta": 1, "report": 1}
 PLAN, LOCK = "plan.json", ".lock"
 
 

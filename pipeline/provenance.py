@@ -16,6 +16,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline import __version__
 from pipeline.errors import InputError
 from pipeline.io.atomic import atomic_path
@@ -63,6 +66,15 @@ def digest_value(value: Any) -> str:
     """Return the digest of a JSON-like value; the order of keys does not matter."""
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def digest_arrays(*arrays: NDArray[Any]) -> str:
+    """Return the digest of arrays: types, shapes and values."""
+    state = hashlib.blake2b(digest_size=16)
+    for array in arrays:
+        state.update(f"{array.dtype.str}{array.shape}".encode())
+        state.update(np.ascontiguousarray(array).data)
+    return state.hexdigest()
 
 
 def describe_environment() -> dict[str, Any]:

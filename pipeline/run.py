@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
 from pipeline.cluster import Executor, dashboard_link, open_executor
@@ -30,22 +31,21 @@ from pipeline.io.cohort import Cohort, open_cohort
 from pipeline.io.loco import read_prediction_list
 from pipeline.io.null_models import NullModels, read_array, read_null_models
 from pipeline.plan import RunDirectory
-from pipeline.provenance import digest_value, write_provenance
+from pipeline.provenance import digest_arrays, digest_value, write_provenance
 from pipeline.stages.denoise import denoise
 from pipeline.stages.meta import MetaTask, check_genes, count_failed, plan_tasks, run_meta
-from pipeline.stages.predict import Prediction, predict
 from pipeline.stages.score_statistics import compute_score_statistics, plan_batches
 
 Floats = NDArray[np.float64]
 STAGES = ("predict", "denoise", "score-statistics", "meta", "report")
 log = logging.getLogger("locomass")
 
-#: ``progress(title, total)`` gives a function to call after each step.
-Progress = Callable[[str, int], Any]
+#: ``progress(title, total)`` gives a function to call after each step; total None: no steps are known.
+Progress = Callable[[str, int | None], Any]
 
 
 @contextmanager
-def no_progress(title: str, total: int) -> Iterator[Callable[[], None]]:
+def no_progress(title: str, total: int | None) -> Iterator[Callable[[], None]]:
     """Show nothing."""
     yield lambda: None
 
@@ -150,7 +150,18 @@ class StudyRun:
         ]  # fmt: skip
         return self.directory.stage_digest("score_statistics", inputs, options, self.denoise_digest, variants, genes)
 
-    def run_predict(self) -> Prediction | None:
+    @cached_property
+    def kept_folder(self) -> Path:
+        """Folder of what depends on genotypes, samples and genes only: new predictions leave it as it is."""
+        f, c, options = self.found, self.cohort, self.config.score_statistics
+        inputs = self.directory.digest_inputs(c.fileset.paths)
+        members = digest_arrays(f.row, f.a1_is_alt, f.members, f.offsets, c.rows)
+        genes = digest_value([self.catalogue.sets.chromosome.tolist(), options.missing, options.max_maf])
+        return self.directory.parts_folder(
+            "genotypes", self.directory.stage_digest("genotypes", inputs, members, genes)
+        )
+
+    def run_predict(self) -> xr.DataArray | None:
         """LOCO predictions of the cohort, or None without a predictor."""
         if self.config.predictor.method == "none":
             return None
@@ -158,8 +169,10 @@ class StudyRun:
         store = self.out / "predict" / "loco_prediction.zarr"
         if self.directory.is_done("predict", digest):
             log.info("predict: up to date")
-            return Prediction(read_array(store, "loco_prediction"))
-        with self._timed("predict"):
+            return read_array(store, "loco_prediction")
+        from pipeline.stages.predict import predict  # brings scikit-learn: only where something is predicted
+
+        with self._timed("predict"), self.progress("predict", None):
             prediction = predict(
                 self.config.predictor, self.folder, self.cohort, self.out, self.executor, self.config.genome_build
             )
@@ -169,7 +182,7 @@ class StudyRun:
         for trait, record in prediction.record.items():
             log.info("predict: trait %s: %s", trait, _brief(record))
         self.directory.finish("predict", digest, ["predict"])
-        return prediction
+        return prediction.loco
 
     def run_denoise(self) -> NullModels:
         """Null models of all traits."""
@@ -177,9 +190,8 @@ class StudyRun:
         if self.directory.is_done("denoise", digest):
             log.info("denoise: up to date")
             return read_null_models(self.out / "denoise", self.cohort.labels)
-        prediction = self.run_predict()
+        loco = self.run_predict()
         with self._timed("denoise"):
-            loco = None if prediction is None else prediction.loco
             models = denoise(self.cohort, loco, self.config.predictor.role, self.out)
         self.directory.finish("denoise", digest, ["denoise", "null_models.tsv"])
         return models
@@ -194,7 +206,7 @@ class StudyRun:
         models = self.run_denoise()
         parts = self.directory.parts_folder("score_statistics", digest)
         options = self.config.score_statistics
-        tasks = plan_batches(self.cohort, self.catalogue, self.found, options, parts)
+        tasks = plan_batches(self.cohort, self.catalogue, self.found, options, parts, self.kept_folder)
         study = {
             "study": self.config.study,
             "genome_build": self.config.genome_build,
@@ -203,7 +215,7 @@ class StudyRun:
         with self._timed("score statistics"), self.progress("score statistics", len(tasks)) as done:
             compute_score_statistics(
                 self.cohort, self.catalogue, self.found, models, options, study, parts, self.out / "denoise", bundle,
-                self.executor, digest, done,
+                self.executor, digest, self.kept_folder, done,
             )  # fmt: skip
         self.directory.finish("score_statistics", digest, ["bundle", "denoise", "null_models.tsv"])
         self.directory.parts_folder("score_statistics", "none")
@@ -508,7 +520,7 @@ def check_study(config_path: Path, out: Path | None) -> list[str]:
                 raise ConfigError(f"{config_path}: key predictor: no such file: {path}")
         chosen = np.isfinite(run.cohort.y).any(axis=1)
         X, names = run.cohort.design(chosen)
-        tasks = plan_batches(run.cohort, run.catalogue, run.found, config.score_statistics, Path("."))
+        tasks = plan_batches(run.cohort, run.catalogue, run.found, config.score_statistics, Path("."), Path("."))
         largest = max((len(t.rows) for t in tasks), default=0) * run.cohort.fileset.beds[0].row_bytes
         columns = len(names) + 2 * len(run.cohort.traits)
         memory = len(chosen) * columns * 8 * (2 if config.predictor.method != "none" else 1) + 3 * largest

@@ -93,6 +93,40 @@ BUNDLE_GENES = TableSchema(
     ),
 )
 
+BUNDLE_CALIBRATED = TableSchema(
+    "calibrated",
+    "optional: one row per variant; variances of binary traits by saddlepoint and enumeration",
+    (
+        Column("number", _i32, "row of variants.parquet"),
+        Column("V", pa.list_(_f64), "calibrated variance of U per trait of study.json; NaN for quantitative traits"),
+    ),
+)
+
+BUNDLE_COLLAPSED = TableSchema(
+    "collapsed",
+    "optional: one row per gene, mask and mode; burdens that only individual data give, K thresholds, T traits",
+    (
+        Column("gene", _text, "name of the gene or set"),
+        Column("mask", _text, "mask of the study's own configuration"),
+        Column("mode", _text, "dominant: 1(c >= 1); recessive: 1(c >= 2); additive: c, with calibrated variance"),
+        Column("threshold", pa.list_(_f64), "K minor allele frequencies in the study's own samples, rising"),
+        Column("carriers", pa.list_(_i32), "(sample sets, K) samples whose burden is not zero; -1: withheld"),
+        Column("U", pa.list_(_f64), "(T, K) scores, minor allele counted; NaN: withheld"),
+        Column("V", pa.list_(_f64), "(T, K, K) information; diagonal, and zero for quantitative traits, if additive"),
+    ),
+)
+
+BUNDLE_REPLICATES = TableSchema(
+    "replicates",
+    "optional: one row per gene and trait; null replicates of U, independent between studies",
+    (
+        Column("gene", _text, "name of the gene or set"),
+        Column("trait", _text, "trait of study.json"),
+        Column("variant", pa.list_(_i32), "rows of variants.parquet, m of them"),
+        Column("U", pa.list_(_f64), "(P, m) replicates, ALT counted, on the scale of U"),
+    ),
+)
+
 GENE_TESTS = TableSchema(
     "gene_tests.parquet",
     "one row per gene, trait, mask, frequency bin, weights and test",
@@ -143,6 +177,59 @@ SINGLE_VARIANTS = TableSchema(
     ),
 )
 
+DRIVERS = TableSchema(
+    "drivers.parquet",
+    "per variance-component or searched row with a small p-value: the variants that carry it, largest share first",
+    (
+        Column("gene", _text, "gene"),
+        Column("trait", _text, "trait"),
+        Column("mask", _text, "mask"),
+        Column("max_maf", _f64, "bin"),
+        Column("weights", _text, "weights"),
+        Column("test", _text, "gene test"),
+        Column("log10p", _f64, "-log10 of the row's p-value"),
+        Column("chromosome", _text, "as in the sets"),
+        Column("position", _i64, "base pair of the variant"),
+        Column("ref", _text, "other allele"),
+        Column("alt", _text, "effect allele"),
+        Column("share", _f64, "part of SKAT's Q: w^2 U^2 over its sum"),
+        Column("z", _f64, "U / sqrt(V) of the variant, counted allele"),
+        Column("log10p_without", _f64, "-log10 p of the row with this variant left out; NaN for resampled tests"),
+        Column("detail", _text, "best rho, threshold or grouping of the row; `chosen` where a search took the variant"),
+    ),
+)
+
+PATHWAY_TESTS = TableSchema(
+    "pathway_tests.parquet",
+    "one row per pathway, trait, mask, bin and test",
+    (
+        Column("pathway", _text, "name in the GMT file"),
+        Column("trait", _text, "trait"),
+        Column("mask", _text, "mask"),
+        Column("max_maf", _f64, "bin"),
+        Column("test", _text, "pathway-step-up or pathway-fisher"),
+        Column("source", _text, "gene test and weights whose rows are combined"),
+        Column("n_listed", _i32, "genes of the pathway"),
+        Column("n_genes", _i32, "of these: with a row that has a p-value"),
+        Column("statistic", _f64, "z2 of the chosen genes, or Fisher's chi-square with 2 n_genes degrees of freedom"),
+        Column("p", _f64, "p-value"),
+        Column("log10p", _f64, "-log10 of the p-value"),
+        Column("p_error", _f64, "relative Monte Carlo error of p"),
+        Column("method", _text, "how p was computed"),
+        Column("chosen", _text, "genes that the search took, joined by commas"),
+        Column("note", _text, "why there is no p-value"),
+    ),
+)
+
+CONDITIONAL = TableSchema(
+    "conditional_tests.parquet",
+    "gene tests with index variants regressed out",
+    (
+        *(c for c in GENE_TESTS.columns),
+        Column("index_variants", _text, "chromosome:position:ref:alt joined by commas; of the gene's own block"),
+    ),
+)
+
 MASK_AUDIT = TableSchema(
     "mask_audit.tsv",
     "per gene, trait set, mask and bin: variants kept and why others were dropped",
@@ -180,7 +267,12 @@ NULL_MODELS = TableSchema(
     ),
 )
 
-ALL_TABLES = (BUNDLE_VARIANTS, BUNDLE_GENES, GENE_TESTS, SINGLE_VARIANTS, MASK_AUDIT, NULL_MODELS)
+#: Folders of a bundle that need not be there
+OPTIONAL_TABLES = (BUNDLE_CALIBRATED, BUNDLE_COLLAPSED, BUNDLE_REPLICATES)
+ALL_TABLES = (
+    BUNDLE_VARIANTS, BUNDLE_GENES, *OPTIONAL_TABLES, GENE_TESTS, SINGLE_VARIANTS, DRIVERS, PATHWAY_TESTS, CONDITIONAL,
+    MASK_AUDIT, NULL_MODELS,
+)  # fmt: skip
 
 #: Arrays that cross a stage as Zarr stores: name -> (dims, dtype, meaning)
 ARRAYS = {

@@ -99,6 +99,26 @@ def calibrate_variances(
     )
 
 
+def calibrate_scores(genotypes: CarrierGenotypes, y: Floats, mu: Floats, X: Floats) -> Floats:
+    """Return the calibrated variances V~_jj (m,) alone; see `calibrate_variances`.
+
+    Nothing of size (m, m) is made, so that all variants of a batch can be calibrated at once.
+    """
+    _check(genotypes, y, mu, X)
+    W = mu * (1.0 - mu)
+    XtWX_inverse = np.linalg.pinv(X.T @ (W[:, None] * X))
+    entries = genotypes.dosage**2 * W[genotypes.sample]
+    squares = np.bincount(genotypes.variant(), weights=entries, minlength=genotypes.n_variants)
+    GtWX = genotypes.multiply(W[:, None] * X)
+    variance = np.asarray(squares - np.einsum("jp,pq,jq->j", GtWX, XtWX_inverse, GtWX))
+    variance[variance <= 1e-10 * squares] = 0.0
+    U = genotypes.multiply((y - mu)[:, None])[:, 0]
+    log_p, method = _log_p(genotypes, y, mu, X, XtWX_inverse, U, variance)
+    changed = np.array([name != "normal" for name in method], dtype=np.bool_)
+    variance[changed] = U[changed] ** 2 / chi2_isf_log(log_p[changed])
+    return variance
+
+
 def calibrate_burden(
     genotypes: CarrierGenotypes,
     y: Floats,

@@ -257,7 +257,8 @@ def _pack_burden(burden: Burden, traits: list[str], shown: dict[int, int]) -> di
     """Return one burden as JSON."""
     place = np.array([shown.get(int(k), -1) for k in burden.member], np.int64)
     keep = place >= 0
-    lines = [[s.study, s.beta, s.se, s.n_variants] for s in (*burden.studies, burden.pooled)]
+    studies = (*burden.studies, burden.pooled) if len(burden.studies) > 1 else burden.studies
+    lines = [[s.study, s.beta, s.se, s.n_variants] for s in studies]
     return {
         "trait": traits.index(burden.trait),
         "bound": burden.bound,

@@ -79,7 +79,9 @@
     const y = (v) => height / 2 - (v / reach) * (height / 2 - 6);
     const picture = svg("svg", { class: "chart", role: "img", width, height: height + 30, viewBox: `0 0 ${width} ${height + 30}` },
       svg("title", {}, "Z of every variant by position"));
-    for (const v of [-2, 0, 2]) {
+    const step = [2, 5, 10, 20, 50].find((s) => reach / s < 4) || 100;
+    const top = Math.floor(reach / step) * step;
+    for (let v = -top; v <= top; v += step) {
       picture.append(svg("line", { x1: left, x2: width, y1: y(v), y2: y(v), stroke: v ? "#d5d9de" : GREY }),
         svg("text", { x: left - 6, y: y(v) + 4, "text-anchor": "end" }, v));
     }
@@ -125,7 +127,7 @@
     fillSelect(select, mine.map((b) => [String(b.bound), "≤ " + b.bound]), chosen.bound);
     select.addEventListener("change", () => redraw({ bound: select.value }));
     const q = chosen.q === null ? "" : ` Heterogeneity: Q = ${formatNumber(chosen.q)}, I² = ${formatNumber(chosen.i2 * 100)} %.`;
-    return [chosen, [element("h3", {}, chosen.lines.length > 2 ? "Forest across studies" : "Burden"),
+    return [chosen, [element("h3", {}, chosen.lines.length > 1 ? "Forest across studies" : "Burden"),
       element("form", { class: "controls" }, element("label", {}, "max. MAF ", select)), forest(chosen),
       element("p", { class: "note" }, `Count burden of all variants of the gene at or under this frequency, whatever their mask: ` +
         `p = ${formatP(chosen.log10p)}.${q}`)]];

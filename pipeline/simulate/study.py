@@ -10,8 +10,10 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
+from pipeline.errors import ConfigError, suggest
 from pipeline.io.atomic import atomic_path
 from pipeline.io.plink_write import FilesetWriter, open_writer
 from pipeline.simulate.genotypes import Chromosome, Variants, simulate_genotypes
@@ -312,3 +314,24 @@ tests:
   max_maf: [0.01, 0.05]
   weights: [flat, beta_1_25]
 """
+
+
+def parse_parameters(settings: Iterable[str]) -> Parameters:
+    """Return the parameters that ``KEY=VALUE`` settings describe; values are written as in YAML.
+
+    Raises:
+        ConfigError: a setting is not KEY=VALUE, its key is unknown, or its value out of range.
+    """
+    values: dict[str, object] = {}
+    for text in settings:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"setting '{text}' is not KEY=VALUE, such as h2=0.3")
+        if key not in Parameters.__struct_fields__:
+            raise ConfigError(f"unknown simulation parameter '{key}'{suggest(key, Parameters.__struct_fields__)}")
+        values[key] = yaml.safe_load(value)
+    try:
+        return msgspec.convert(values, Parameters)
+    except msgspec.ValidationError as error:
+        message, _, where = str(error).partition(" - at `$.")
+        raise ConfigError(f"simulation parameter {where.rstrip('`')}: {message}") from None

@@ -26,6 +26,7 @@ from pipeline.gene_tests.base import ScoreStatistics, TestResult, missing_result
 from pipeline.gene_tests.registry import TESTS, evaluate
 from pipeline.io.bundle import Bundle, StudyGene
 from pipeline.io.catalogue import Catalogue, unordered_key
+from pipeline.io.parts import count_rows
 from pipeline.io.results import concatenate_parquet, read_parts, write_parquet, write_tsv_parts
 from pipeline.kernels.tails import chi2_logsf
 from pipeline.schema import GENE_TESTS, MASK_AUDIT, SINGLE_VARIANTS, TableSchema
@@ -339,7 +340,7 @@ class RowCollector:
 
 def run_meta_task(task: MetaTask) -> int:
     """Test the genes of a batch and write its parts; return the number of genes that failed."""
-    if all(task.part(name).exists() for name in ("variants", "audit", "tests")):
+    if all(count_rows(task.part(name)) >= 0 for name in ("variants", "audit", "tests")):
         return count_failed(task.part("tests"))
     bundles = [Bundle(path) for path in task.bundles]
     groups = group_traits(bundles)

@@ -252,6 +252,7 @@ def test_overlap__shared_people_are_counted(people, tmp_path):
     (finding,) = inspect_bundles(paths)
     assert (finding.severity, finding.study) == (WARNING, "a, mixed")
     people_found = int(finding.what.split("about ")[1].split()[0])
+    assert finding.what.endswith("shared people")
     assert people_found == pytest.approx(shared, rel=0.35)
 
 

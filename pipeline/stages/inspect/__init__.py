@@ -49,7 +49,7 @@ def inspect_bundles(paths: Sequence[Path], scratch: Path | None = None) -> list[
         findings += [*check_scale(study), *check_calibration(study), *check_definite(study.bundle)]
     findings += [*check_builds(bundles), *check_variances(studies), *check_alleles(studies)]
     for one, other in combinations(studies, 2):
-        duplicate = check_duplicate(one, other)
-        findings += [duplicate] if duplicate else list(check_overlap(one, other))
+        finding = check_duplicate(one, other) or check_overlap(one, other)
+        findings += [finding] if finding else []
     order = {ERROR: 0, WARNING: 1, NOTE: 2}
     return sorted(findings, key=lambda f: order[f.severity])

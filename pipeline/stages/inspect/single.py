@@ -22,6 +22,8 @@ MEDIAN_CHI2 = 0.45493642311957  # of chi-square with one degree of freedom
 NOT_PSD = 1e-6  # smallest eigenvalue of a correlation matrix that rounding explains
 SCALE_RANGE = {"quantitative": (0.9, 1.05), "binary": (0.5, 1.3)}  # of the top tenth, of the median
 INFLATION_RANGE = (0.5, 2.0)
+MEDIAN_ERROR = 2.33  # relative standard error of the median of n chi-squares, times sqrt(n)
+LINKED = 4.0  # variants per independent one, a guess for exonic variants with enough carriers
 SHOWN = 3
 
 
@@ -64,7 +66,8 @@ def check_calibration(study: StudyVariants) -> Iterator[Finding]:
         if common.sum() < 5 * MIN_VARIANTS:
             continue
         inflation = float(np.median(study.U[common, t] ** 2 / study.V[common, t])) / MEDIAN_CHI2
-        if not INFLATION_RANGE[0] <= inflation <= INFLATION_RANGE[1]:
+        chance = np.exp(3 * MEDIAN_ERROR / np.sqrt(common.sum() / LINKED))
+        if not INFLATION_RANGE[0] / chance <= inflation <= INFLATION_RANGE[1] * chance:
             what = f"the median of U^2 / V is {inflation:.3g} times its null value"
             fix = "U must be G'(y - mu) / sigma2 and V its variance (scores of seqMeta are sigma2 times these)"
             yield Finding(WARNING, study.name, what, f"trait {name}, {int(common.sum()):,} variants", fix)

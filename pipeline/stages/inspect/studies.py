@@ -18,7 +18,7 @@ Integers = NDArray[np.int64]
 ERROR, WARNING, NOTE = "error", "warning", "note"
 MIN_MAC = 5.0  # below it one carrier decides
 MIN_VARIANTS = 20  # a median or correlation over fewer says nothing
-CLUSTER = 1_000_000  # base pairs that are one unit of the overlap test
+CLUSTER = 10_000  # base pairs that are one unit of the overlap test
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,239 @@
+"""Score statistics: U, sparse G'WG, B and genotype counts per gene batch, gathered into the study bundle.
+
+A batch is a run of consecutive genes. Its task reads the packed rows itself, finds carriers once, projects them on all
+traits at once and writes two Parquet parts; the bundle is the parts put together. Parts that are whole are not computed
+again, so a killed run resumes. Carriers, G'WG and B depend on genotypes, samples, covariates and W only: they are kept
+beside the parts, and the next run with other predictions takes them from there.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import __version__
+from pipeline.align import chromosome_order
+from pipeline.cluster import Executor
+from pipeline.config import ScoreStatistics
+from pipeline.errors import InputError
+from pipeline.io.atomic import atomic_directory
+from pipeline.io.bundle import FORMAT, VERSION, list_array, matrix_column
+from pipeline.io.catalogue import Catalogue, StudyVariants
+from pipeline.io.cohort import Cohort
+from pipeline.io.null_models import NullModels
+from pipeline.schema import BUNDLE_VARIANTS
+from pipeline.stages.score_statistics.batch import MALE_HETEROZYGOTES, RunBatch
+from pipeline.stages.score_statistics.genotypes import BatchTask, GeneRows, StudyContext, open_context, write_context
+from pipeline.stages.score_statistics.sex import check_sexes
+from pipeline.stages.score_statistics.sharing import plan_sharing
+
+BATCH_BYTES = 64 << 20  # packed bytes of a batch
+BATCH_PAIRS = 2_000_000  # entries of the information matrices of a batch
+
+
+def plan_batches(
+    cohort: Cohort,
+    catalogue: Catalogue,
+    found: StudyVariants,
+    options: ScoreStatistics,
+    folder: Path,
+    kept: Path,
+    study: str = "",
+) -> list[BatchTask]:
+    """Split the genes into batches of bounded packed bytes and matrix entries; a huge gene is a batch of its own."""
+    row_bytes = cohort.fileset.beds[0].row_bytes
+    sets = catalogue.sets
+    members = [found.members[found.offsets[i] : found.offsets[i + 1]] for i in range(len(sets))]
+    order = sorted(
+        (i for i in range(len(sets)) if len(members[i])),
+        key=lambda i: (chromosome_order(str(sets.chromosome[i])), int(members[i].min())),
+    )
+    batches: list[list[int]] = []
+    size = entries = 0
+    for i in order:
+        cost, pairs = len(members[i]) * row_bytes, len(members[i]) ** 2
+        new_chromosome = batches and sets.chromosome[batches[-1][0]] != sets.chromosome[i]
+        if not batches or new_chromosome or size + cost > BATCH_BYTES or entries + pairs > BATCH_PAIRS:
+            batches.append([])
+            size = entries = 0
+        batches[-1].append(i)
+        size, entries = size + cost, entries + pairs
+    tasks = []
+    for number, batch in enumerate(batches):
+        variants = np.unique(np.concatenate([members[i] for i in batch]))
+        position = found.position
+        genes = tuple(
+            GeneRows(
+                sets.gene[i],
+                sets.chromosome[i],
+                int(sets.start[i]),
+                int(max(sets.end[i], position[members[i]].max())),
+                members[i],
+            )
+            for i in batch
+        )
+        tasks.append(
+            BatchTask(
+                number,
+                folder,
+                kept,
+                cohort.fileset.beds,
+                sets.chromosome[batch[0]],
+                variants,
+                found.row[variants],
+                found.a1_is_alt[variants],
+                genes,
+                options.missing,
+                options.max_maf,
+                found.position[variants],
+                plan_sharing(catalogue, found, batch, options, study),
+            )
+        )
+    return tasks
+
+
+def compute_score_statistics(
+    cohort: Cohort,
+    catalogue: Catalogue,
+    found: StudyVariants,
+    models: NullModels,
+    options: ScoreStatistics,
+    study: dict[str, Any],
+    folder: Path,
+    null_models: Path,
+    bundle: Path,
+    executor: Executor,
+    stamp: str,
+    kept: Path,
+    done: Callable[[], None] | None = None,
+) -> None:
+    """Compute all batches that are missing in ``folder`` and put the bundle together.
+
+    Args:
+        cohort, catalogue, found, models: the study, its genes, where their variants are, its null models.
+        options: missing-call rule, frequency bound, minimum cell.
+        study: what study.json says of the study: name, build, de-noising record.
+        folder: where parts are kept.
+        null_models: path of the null models, for the workers.
+        bundle: the bundle to write.
+        executor: where tasks run.
+        stamp: digest of everything that the parts depend on.
+        kept: folder for what depends on genotypes, samples and covariates only; it outlives the parts.
+        done: called after every batch.
+    """
+    unknown_sex = check_sexes(cohort, found, study.get("genome_build") or "")
+    if unknown_sex:
+        study = {**study, "samples_of_unknown_sex": unknown_sex}
+    context = open_context(cohort, models, options.x_coding, study.get("genome_build"))
+    write_context(folder, cohort, context)
+    tasks = plan_batches(cohort, catalogue, found, options, folder, kept, str(study["study"]))
+    executor.run(RunBatch(null_models, stamp), tasks, done)
+    write_bundle(tasks, found, models, options, study, bundle)
+    forget_covariances(kept, context)
+
+
+def forget_covariances(kept: Path, context: StudyContext) -> None:
+    """Remove the covariances of null models that are no longer in use."""
+    models = context.models
+    used = {
+        context.covariance_digest(model, k)[:16]
+        for model in models.chromosomes.values()
+        for k in range(len(models.covariances))
+    }
+    for path in kept.glob("covariance-*.npz"):
+        if path.name.split("-")[1] not in used:
+            path.unlink(missing_ok=True)
+
+
+def write_bundle(
+    tasks: list[BatchTask],
+    found: StudyVariants,
+    models: NullModels,
+    options: ScoreStatistics,
+    study: dict[str, Any],
+    bundle: Path,
+) -> None:
+    """Gather the parts of all batches into a bundle."""
+    lacking = [str(t.number) for t in tasks if not t.is_done]
+    if lacking:
+        some = ", ".join(lacking[:10]) + (", ..." if len(lacking) > 10 else "")
+        raise InputError(f"batches {some} are missing or damaged in {tasks[0].folder}; run again to compute them")
+    parts = [pq.read_table(t.variants_part) for t in tasks]
+    impossible = sum(int((part.schema.metadata or {}).get(MALE_HETEROZYGOTES, 0)) for part in parts)
+    if impossible:
+        study = {**study, "male_heterozygotes": impossible}
+    table = pa.concat_tables([part.replace_schema_metadata(None) for part in parts])
+    number = table.column("number").to_numpy()
+    first = np.unique(number, return_index=True)[1]
+    table = table.take(pa.array(first)).drop_columns(["number"])
+    labels = {
+        "chromosome": pa.array(found.chromosome, pa.string()),
+        "position": pa.array(found.position, pa.int64()),
+        "ref": pa.array(found.ref, pa.string()),
+        "alt": pa.array(found.alt, pa.string()),
+    }
+    columns = {**labels, **{name: table.column(name) for name in table.column_names}}
+    variants = _withhold(pa.table(columns), options.min_cell).select([c.name for c in BUNDLE_VARIANTS.columns])
+    with atomic_directory(bundle) as folder:
+        (folder / "genes").mkdir()
+        for task in tasks:
+            shutil.copyfile(task.genes_part, folder / "genes" / f"{task.number:05d}.parquet")
+        copy_shared(tasks, folder)
+        pq.write_table(variants, folder / "variants.parquet", compression="zstd")
+        (folder / "study.json").write_text(json.dumps(describe_study(models, options, study), indent=1) + "\n")
+
+
+def copy_shared(tasks: list[BatchTask], folder: Path) -> None:
+    """Copy the parts of the optional tables into a bundle."""
+    for task in tasks:
+        for schema in task.sharing.kinds if task.sharing else ():
+            (folder / schema.name).mkdir(exist_ok=True)
+            shutil.copyfile(task.shared_part(schema), folder / schema.name / f"{task.number:05d}.parquet")
+
+
+def _withhold(table: pa.Table, min_cell: int) -> pa.Table:
+    """Replace the genotype counts of a variant by -1 where one of them is between 1 and ``min_cell - 1``.
+
+    All three go together: two of them and the number of calls would give the third away.
+    """
+    if min_cell < 2:
+        return table
+    names = ("n_ref", "n_het", "n_alt")
+    counts = np.stack([matrix_column(table, name) for name in names])
+    hidden = ((counts > 0) & (counts < min_cell)).any(axis=0)
+    for name, column in zip(names, np.where(hidden, -1, counts).astype(np.int32), strict=True):
+        table = table.set_column(table.column_names.index(name), name, list_array(column, pa.int32()))
+    return table
+
+
+def describe_study(models: NullModels, options: ScoreStatistics, study: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of study.json."""
+    sigma2 = {
+        t["name"]: {chromosome: model.sigma2[t["name"]] for chromosome, model in models.chromosomes.items()}
+        for t in models.traits
+    }
+    denoising = {
+        t["name"]: [{k: v for k, v in row.items() if k != "trait"} for row in models.rows if row["trait"] == t["name"]]
+        for t in models.traits
+    }
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        **study,
+        "traits": [{**t, "sigma2": sigma2[t["name"]], "denoising": denoising[t["name"]]} for t in models.traits],
+        "sample_sets": [
+            {"name": name, "n_samples": int(models.in_set[:, k].sum())} for k, name in enumerate(models.sample_sets)
+        ],
+        "covariances": [{**vars(c), "traits": list(c.traits)} for c in models.covariances],
+        "missing": options.missing,
+        "max_maf": options.max_maf,
+        "min_cell": options.min_cell,
+        "software": f"locomass {__version__}",
+    }
