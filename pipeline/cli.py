@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 SOME_GENES_FAILED = 3
 CONFIG = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+ANY = click.Path(path_type=Path)
 
 
 def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -128,6 +130,134 @@ def demo(out: Path, seed: int, quiet: bool) -> None:
         _finish(where, quiet)
 
 
+@cli.command("import")
+@click.argument("format_name", metavar="FORMAT")
+@click.option("--scores", type=FILE, multiple=True, required=True, help="Single-variant statistics; one per trait.")
+@click.option("--covariance", type=ANY, multiple=True, help="Covariances: a file, or the prefix of SAIGE's.")
+@click.option("--reference", type=ANY, help="PLINK fileset with the LD (regenie).")
+@click.option("--sets", type=FILE, help="REGENIE set list; for mass it gives the alleles.")
+@click.option("--trait", "traits", multiple=True, required=True, help="Name of each trait, in the order of --scores.")
+@click.option("--kind", type=click.Choice(["quantitative", "binary"]), default="quantitative", show_default=True)
+@click.option("--n", "n_samples", type=int, help="Samples, where the files do not say.")
+@click.option("--cases", "n_cases", type=int, help="Cases among them.")
+@click.option("--study", required=True, help="Name of the study.")
+@click.option("--build", help="Genome build, such as GRCh38.")
+@click.option("--out", type=FOLDER, required=True, help="Bundle to write.")
+def import_(
+    format_name: str,
+    scores: tuple[Path, ...],
+    covariance: tuple[Path, ...],
+    reference: Path | None,
+    sets: Path | None,
+    traits: tuple[str, ...],
+    kind: str,
+    n_samples: int | None,
+    n_cases: int | None,
+    study: str,
+    build: str | None,
+    out: Path,
+) -> None:
+    """Write a study bundle from another program's score statistics.
+
+    FORMAT is rvtests, raremetal, mass, regenie, saige, seqmeta or generic.
+    """
+    from pipeline.io.exchange.common import ImportRequest
+    from pipeline.stages.exchange import import_study
+
+    if len(traits) != len(scores) or (covariance and len(covariance) != len(scores)):
+        raise click.UsageError("--scores, --trait (and --covariance) must be given equally often")
+    pairs = zip(scores, covariance or [None] * len(scores), traits, strict=True)
+    requests = [ImportRequest(s, c, reference, sets, t, kind, n_samples, n_cases) for s, c, t in pairs]
+    for note in import_study(format_name, requests, out, study=study, genome_build=build):
+        click.echo(note)
+    click.echo(f"bundle: {out}")
+
+
+@cli.command()
+@click.argument("format_name", metavar="FORMAT")
+@click.argument("source", type=FOLDER)
+@click.argument("out", type=ANY)
+@click.option("--trait", help="Trait, where there are several.")
+@click.option("--weights", help="Weights of the gene tests (regenie).")
+def export(format_name: str, source: Path, out: Path, trait: str | None, weights: str | None) -> None:
+    """Write a bundle as rvtests, raremetal, mass or sets; or a results directory as regenie."""
+    from pipeline.stages.exchange import export_results, export_study
+
+    if format_name == "regenie":
+        files = export_results(source, out, trait=trait, weights=weights)
+    else:
+        files = export_study(format_name, source, out, trait=trait)
+    for file in files:
+        click.echo(file)
+
+
+@cli.command()
+@click.argument("bundles", type=click.Path(exists=True, path_type=Path), nargs=-1, required=True)
+def inspect(bundles: tuple[Path, ...]) -> None:
+    """Find what is wrong with study bundles, alone and together; exit code 2 when they must not be combined."""
+    import tempfile
+
+    from pipeline.stages.inspect import ERROR, inspect_bundles
+
+    with tempfile.TemporaryDirectory() as scratch:
+        findings = inspect_bundles(bundles, Path(scratch))
+    for finding in findings:
+        click.echo(str(finding))
+    if not findings:
+        click.echo("nothing to report")
+    if any(f.severity == ERROR for f in findings):
+        sys.exit(2)
+
+
+@cli.command()
+@click.argument("meta_results", type=FOLDER)
+@click.argument("pooled_results", type=FOLDER)
+@click.option("--out", type=FOLDER, default=Path("certificate"), show_default=True, help="Where the certificate goes.")
+@click.option("--tolerance", type=float, default=1e-6, show_default=True, help="Relative difference that is equal.")
+def certify(meta_results: Path, pooled_results: Path, out: Path, tolerance: float) -> None:
+    """Compare a meta-analysis with the pooled analysis, row by row."""
+    from pipeline.stages.certify import certify as compare
+
+    certificate = compare(meta_results, pooled_results, out, tolerance=tolerance)
+    click.echo(f"{'agree' if certificate.agrees else 'do not agree'}: {out / 'certificate.md'}")
+    if not certificate.agrees:
+        sys.exit(SOME_GENES_FAILED)
+
+
+@cli.command()
+@click.argument("folder", type=FOLDER, default=Path("."))
+@click.option("--out", type=CONFIG, help="Write it to this file (inside FOLDER: paths are relative to it).")
+def init(folder: Path, out: Path | None) -> None:
+    """Propose a commented configuration for the files of FOLDER."""
+    from pipeline.wizard import propose_configuration
+
+    text = propose_configuration(folder)
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    if out.exists():
+        raise click.UsageError(f"{out} exists; give another name")
+    if out.resolve().parent != folder.resolve():
+        raise click.UsageError(f"{out} is not in {folder}: the paths of the proposal are relative to that folder")
+    out.write_text(text, encoding="utf-8")
+    click.echo(f"{out}: read it, then run: locomass check {out}")
+
+
+@cli.command()
+@click.argument("config", type=CONFIG)
+@click.option("--study", "studies", type=FOLDER, multiple=True, help="A study bundle; repeat. Replaces the list.")
+@click.option("--index", multiple=True, metavar="CHROM:POS:REF:ALT", help="An index variant; repeat. Default: auto.")
+@click.option(
+    "--max-p", type=click.FloatRange(0, 1, min_open=True), default=5e-8, show_default=True, help="p of entry."
+)
+@click.option("--out", type=FOLDER, required=True, help="Output directory.")
+def conditional(config: Path, studies: tuple[Path, ...], index: tuple[str, ...], max_p: float, out: Path) -> None:
+    """Test genes given index variants of their own sets, from study bundles (CONFIG as for `locomass meta`)."""
+    from pipeline.run import run_conditional_analysis
+
+    click.echo(f"results: {run_conditional_analysis(config, studies, list(index) or 'auto', max_p, out)}")
+
+
 @cli.command()
 @click.argument("folder", type=FOLDER)
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter, such as h2=0.3; repeat.")
@@ -177,12 +307,29 @@ def config_group() -> None:
 
 @config_group.command("show")
 @click.option("--meta", "for_meta", is_flag=True, help="Keys of `locomass meta` instead of `locomass run`.")
-def config_show(for_meta: bool) -> None:
+@click.option("--yaml", "as_yaml", is_flag=True, help="As a configuration with every key.")
+def config_show(for_meta: bool, as_yaml: bool) -> None:
     """Print every key with its type, default and help."""
     from pipeline.config import MetaConfig, RunConfig, describe_keys
 
+    if as_yaml:
+        from pipeline.wizard import document_keys
+
+        click.echo(document_keys(MetaConfig if for_meta else RunConfig), nl=False)
+        return
     for key, kind, default, text in describe_keys(MetaConfig if for_meta else RunConfig):
         click.echo(f"{key}  ({kind}; default {default})\n    {text}")
+
+
+@config_group.command("schema")
+@click.option("--meta", "for_meta", is_flag=True, help="Schema of `locomass meta` instead of `locomass run`.")
+def config_schema(for_meta: bool) -> None:
+    """Print the JSON Schema of the configuration, for editors."""
+    import json
+
+    from pipeline.config import MetaConfig, RunConfig, export_schema
+
+    click.echo(json.dumps(export_schema(MetaConfig if for_meta else RunConfig), indent=1))
 
 
 @config_group.command("tests")

@@ -75,7 +75,14 @@ class Predictor(_Struct, frozen=True):
         Meta(description="SNP heritability (per trait); LD score regression when absent"),
     ] = None
     genotypes: Annotated[str | None, Meta(description="common-variant fileset of the cohort, to be scored")] = None
-    ld_reference: Annotated[str | None, Meta(description="fileset that gives LD; `genotypes` when absent")] = None
+    ld_reference: Annotated[
+        str | None,
+        Meta(description="fileset that gives LD (or a PRS-CS or VIPRS folder of LD); `genotypes` when absent"),
+    ] = None
+    ld_cache: Annotated[
+        str | None,
+        Meta(description="folder where LD blocks are kept for other runs; `ld_cache` in the output if absent"),
+    ] = None
     max_block_variants: Annotated[int, Meta(ge=50, le=10_000, description="largest LD block")] = 1000
     loco: Annotated[dict[str, str] | str, Meta(description="REGENIE .loco file per trait, or a pred.list")] = {}
     use: Annotated[
@@ -231,7 +238,9 @@ class RunConfig(_Struct, frozen=True, kw_only=True):
     predictor: Predictor = Predictor()
     score_statistics: ScoreStatistics = ScoreStatistics()
     tests: Tests = Tests()
-    maf: Maf = "joint"
+    maf: Annotated[Maf, Meta(description="which frequency decides and weights: joint, study, or {external: FILE}")] = (
+        "joint"
+    )
     output: Annotated[str, Meta(description="output directory, relative to the working directory")] = "results"
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import FormatError, InputError, LockError
+from pipeline.io.parts import count_rows
 from pipeline.provenance import digest_file, digest_value, write_json
 
 #: Raised by one whenever a stage's numbers change for the same inputs.
@@ -33,16 +34,16 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._plan: dict[str, Any] = {"stages": {}, "files": {}}
+        self._plan: dict[str, Any] = {"stages": {}, "files": {}, "begun": {}}
         try:
             plan = json.loads((path / PLAN).read_text(encoding="utf-8"))
         except OSError:  # a new directory; one that cannot be used is refused where the lock is taken
             return
         except ValueError:
             raise FormatError("is not JSON; remove it and run again", path=path / PLAN) from None
-        if not isinstance(plan, dict) or not all(isinstance(plan.get(k), dict) for k in self._plan):
+        if not isinstance(plan, dict) or not all(isinstance(plan.get(k, {}), dict) for k in self._plan):
             raise FormatError("is not a plan of this program; remove it and run again", path=path / PLAN)
-        self._plan = plan
+        self._plan |= plan
 
     def digest_inputs(self, paths: Sequence[Path]) -> dict[str, str]:
         """Return content digests by path; files whose size and time are unchanged are not read again."""
@@ -60,8 +61,25 @@ class RunDirectory:
             return False
         return all(self._stamp(self.path / name) == stamp for name, stamp in entry["outputs"].items())
 
+    def begin(self, stage: str, folder: Path, kinds: Sequence[str], batches: int) -> None:
+        """Record that a stage has begun: a batch leaves one part of each kind, ``KIND-NUMBER.parquet``, in a folder."""
+        where = str(folder.relative_to(self.path.absolute()))
+        self._plan["begun"][stage] = {"folder": where, "kinds": list(kinds), "batches": batches}
+        self.save()
+
+    def missing_batches(self, stage: str) -> list[int]:
+        """Return the batches of a begun stage whose parts are not there, or not whole."""
+        begun = self._plan["begun"][stage]
+        folder = self.path / begun["folder"]
+
+        def is_there(number: int) -> bool:
+            return all(count_rows(folder / f"{kind}-{number:05d}.parquet") >= 0 for kind in begun["kinds"])
+
+        return [number for number in range(begun["batches"]) if not is_there(number)]
+
     def finish(self, stage: str, digest: str, outputs: Sequence[str]) -> None:
         """Record that a stage is done, with the size of each output."""
+        self._plan["begun"].pop(stage, None)
         self._plan["stages"][stage] = {
             "digest": digest,
             "outputs": {name: self._stamp(self.path / name) for name in outputs},
@@ -81,6 +99,11 @@ class RunDirectory:
                     shutil.rmtree(other)
         (folder / digest[:16]).mkdir(parents=True, exist_ok=True)
         return folder / digest[:16]
+
+    @property
+    def begun(self) -> dict[str, Any]:
+        """The stages that have begun and not ended: folder of the parts, their kinds, number of batches."""
+        return dict(self._plan["begun"])
 
     @property
     def stages(self) -> dict[str, Any]:
@@ -137,6 +160,46 @@ class RunDirectory:
             yield
         finally:
             lock.unlink(missing_ok=True)
+
+
+def describe_status(path: Path) -> list[str]:
+    """Return what an output directory holds: who has the lock, stages done, batches present and missing.
+
+    Raises:
+        InputError: it is not an output directory.
+    """
+    directory = RunDirectory(path)
+    if not (path / PLAN).exists() and not (path / LOCK).exists():
+        raise InputError(f"{path} holds no {PLAN}: it is not the output directory of a run")
+    lines = [_describe_lock(path / LOCK)]
+    for stage in STAGE_VERSIONS:
+        name = stage.replace("_", " ")
+        if stage in directory.begun:
+            total, missing = directory.begun[stage]["batches"], directory.missing_batches(stage)
+            lines.append(f"{name}: begun, {total - len(missing)} of {total} batches are there{_list(missing)}")
+        elif stage in directory.stages:
+            whole = directory.is_done(stage, directory.stages[stage]["digest"])
+            lines.append(f"{name}: {'done' if whole else 'outputs were changed or removed; it will run again'}")
+        elif stage != "genotypes":
+            lines.append(f"{name}: not begun")
+    return lines
+
+
+def _list(numbers: Sequence[int]) -> str:
+    """Return ``; missing: 3, 7, ...``."""
+    shown = ", ".join(map(str, numbers[:20])) + (", ..." if len(numbers) > 20 else "")
+    return f"; missing: {shown}" if numbers else ""
+
+
+def _describe_lock(lock: Path) -> str:
+    """Return who holds a directory."""
+    holder = _read_lock(lock)
+    if not lock.exists():
+        return "no run is going on"
+    who = f"process {holder.get('pid')} on {holder.get('host')}"
+    if holder.get("host") == socket.gethostname() and not _is_alive(int(holder.get("pid", 0))):
+        return f"{who} was stopped; the next run takes over"
+    return f"in use by {who}"
 
 
 def _read_lock(path: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ A stage runs when the digest of what it depends on has changed, or its outputs a
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -144,6 +145,8 @@ class StudyRun:
         f = self.found
         variants = digest_value([f.row.tolist(), f.alt.tolist(), f.members.tolist(), f.offsets.tolist()])
         genes = digest_value([self.catalogue.sets.gene.tolist(), self.catalogue.sets.chromosome.tolist()])
+        if self.config.score_statistics.modes or self.config.score_statistics.calibrate == "spa":  # masks count then
+            genes = digest_value([genes, self.catalogue.masks, self.catalogue.member.tolist()])
         options = [
             msgspec.to_builtins(self.config.score_statistics), self.config.study, self.config.genome_build,
             self.config.predictor.method,
@@ -207,6 +210,7 @@ class StudyRun:
         parts = self.directory.parts_folder("score_statistics", digest)
         options = self.config.score_statistics
         tasks = plan_batches(self.cohort, self.catalogue, self.found, options, parts, self.kept_folder)
+        self.directory.begin("score_statistics", parts, ("genes", "variants"), len(tasks))
         study = {
             "study": self.config.study,
             "genome_build": self.config.genome_build,
@@ -415,7 +419,8 @@ class _Genes:
         external = None if self.external is None else self.external.tolist()
         keys = [c.chromosome.tolist(), c.position.tolist(), c.ref.tolist(), c.alt.tolist(), c.sets.offsets.tolist()]
         region = [c.sets.start.tolist(), c.sets.end.tolist(), c.sets.gene.tolist(), c.sets.chromosome.tolist()]
-        return digest_value([keys, region, c.masks, c.member.tolist(), columns, self.policy, external])
+        rest = [] if not c.pathways else [c.pathways]
+        return digest_value([keys, region, c.masks, c.member.tolist(), columns, self.policy, external, *rest])
 
 
 def _external_frequency(known: Mapping[str, float], chromosome: str, position: int, ref: str, alt: str) -> float:
@@ -450,8 +455,9 @@ def _run_tests(
         resolved = [b.resolve() for b in bundles]
         check_genes(genes.catalogue, [Bundle(b) for b in resolved])
         tasks: list[MetaTask] = plan_tasks(genes.catalogue, resolved, tests, genes.policy, genes.external, parts)
+        directory.begin("meta", parts, ("tests", "variants", "audit"), len(tasks))
         with progress("gene tests", len(tasks)) as done:
-            failed = run_meta(tasks, directory.path, executor, done)
+            failed = run_meta(tasks, directory.path, executor, done, genes.catalogue.pathways)
         if failed:
             log.warning("%d genes failed: the note of their rows says why", failed)
         directory.finish("meta", digest, outputs)
@@ -535,6 +541,9 @@ def _predictor_files(p: Predictor, folder: Path) -> list[Path]:
     """Return every file that the predictor section names, filesets file by file."""
     files: list[Path] = []
     for name in {x for x in (p.genotypes, p.ld_reference) if x}:
+        if (folder / name).is_dir():  # published LD
+            files.append(folder / name)
+            continue
         for chromosome in ["", *map(str, range(1, 27))] if "{chrom}" in name else [""]:
             bed = folder / name.replace("{chrom}", chromosome)
             if (chromosome == "" and "{chrom}" in name) or (chromosome and not bed.with_suffix(".bed").exists()):
@@ -574,8 +583,10 @@ def rewrite_report(results: Path) -> Path:
 
     if not (results / "gene_tests.parquet").exists():
         raise ConfigError(f"{results} has no gene_tests.parquet; give a folder that `locomass run` or `meta` left")
-    bundle = results / "bundle"
-    return write_report(results, [bundle] if bundle.exists() else [])
+    inputs = json.loads((results / "provenance.json").read_text(encoding="utf-8"))["inputs"]
+    bundles = [Path(path).parent for path in inputs if Path(path).name == "study.json"]
+    own = results / "bundle"
+    return write_report(results, [own] if own.exists() else [b for b in bundles if b.exists()])
 
 
 def run_demo(out: Path, seed: int, resources: Resources) -> Outcome:
@@ -589,3 +600,28 @@ def run_demo(out: Path, seed: int, resources: Resources) -> Outcome:
         where = run_study(out / "data" / f"{name}.yaml", out / "results" / name, resources)
         bundles.append(where.path / "bundle")
     return run_meta_analysis(out / "data" / "consortium.yaml", bundles, out / "results" / "consortium", resources)
+
+
+def run_conditional_analysis(
+    config_path: Path, studies: Sequence[Path], index: Sequence[str] | Literal["auto"], max_p: float, out: Path
+) -> Path:
+    """Test genes given index variants, from study bundles; return the table's path.
+
+    Args:
+        config_path: configuration as for `run_meta_analysis`.
+        studies: bundles; they replace the configuration's list when any is given.
+        index: index variants as chromosome:position:ref:alt, or ``auto`` for stepwise selection.
+        max_p: p of entry for ``auto``.
+        out: output directory.
+    """
+    from pipeline.stages.conditional import run_conditional
+
+    config = load_config(config_path, MetaConfig)
+    _check_tests(config, config_path)
+    folder = config_path.resolve().parent
+    bundles = list(studies) or [find_bundle(name, folder, config_path) for name in config.studies]
+    check_bundles(bundles)
+    directory = RunDirectory(out)
+    with directory.lock():
+        maf: Literal["joint", "study"] = "study" if config.maf == "study" else "joint"
+        return run_conditional(bundles, open_catalogue(config.genes, folder), config.tests, index, out, maf, max_p)

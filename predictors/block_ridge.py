@@ -203,16 +203,21 @@ def predict_level_0(
         PredictorError: the dosages read do not have the shape that was declared.
     """
     Z, sd = _standardise_genotypes(block, basis)
-    ZZ, Zy = Z.T @ Z, Z.T @ y
+    # with fewer samples than variants the same answers come from the n x n kernel: w = Z' inv(ZZ' + penalty) y
+    dual = Z.shape[0] < Z.shape[1]
+    A = Z @ Z.T if dual else Z.T @ Z
     shape = (y.shape[1], y.shape[0], penalties.size)
     predictions = np.empty(shape, dtype=np.float32)
     coefficients = np.empty((y.shape[1], penalties.size, block.n_variants))
     for i, penalty in enumerate(penalties):
-        factor = _factor(ZZ, penalty)
-        full = cho_solve(factor, Zy)
+        factor = _factor(A, penalty)
+        full = Z.T @ cho_solve(factor, y) if dual else cho_solve(factor, Z.T @ y)
         coefficients[:, i] = (full / sd[:, None]).T
         if leave_one_out:
-            leverage = np.square(solve_triangular(factor[0], Z.T, lower=True)).sum(axis=0)[:, None]
+            half = solve_triangular(factor[0], np.eye(len(A)) if dual else Z.T, lower=True)
+            leverage = np.square(half).sum(axis=0)[:, None]
+            # the diagonal of Z inv(Z'Z + penalty) Z' = I - penalty inv(ZZ' + penalty)
+            leverage = 1.0 - penalty * leverage if dual else leverage
             predictions[:, :, i] = ((Z @ full - leverage * y) / (1.0 - leverage)).T
     pairs = _predict_without_folds(Z, y, penalties, folds, nested) if nested or not leave_one_out else None
     if pairs is not None and not leave_one_out:
@@ -224,20 +229,57 @@ def predict_level_0(
 def _predict_without_folds(Z: Floats, y: Floats, penalties: Floats, folds: Folds, nested: bool) -> NDArray[np.float32]:
     """Return (T, K, n, H) predictions without the sample's own fold and fold k; (T, 1, n, H) without the former."""
     members = [np.flatnonzero(folds == k) for k in range(int(folds.max()) + 1)]
-    own = [(Z[rows].T @ Z[rows], Z[rows].T @ y[rows]) for rows in members]
-    ZZ, Zy = Z.T @ Z, Z.T @ y
+    solve = _fit_kernel(Z, y, folds) if Z.shape[0] < Z.shape[1] else _fit_products(Z, y, members)
     out = np.empty((y.shape[1], len(members) if nested else 1, y.shape[0], penalties.size), dtype=np.float32)
     # a pair (a, a) leaves out one fold, a pair (a, b) two
     pairs = [(a, b) for a in range(len(members)) for b in range(a, len(members)) if nested or a == b]
     for a, b in pairs:
+        predict = solve(a, b)
+        for i, penalty in enumerate(penalties):
+            found = predict(penalty)
+            for k, other in {(a, b), (b, a)}:
+                out[:, other if nested else 0, members[k], i] = found(members[k]).T
+    return out
+
+
+#: ``(fold, fold) -> penalty -> rows -> (rows, T) predictions`` of a fit without both folds
+_WithoutFolds = Callable[[int, int], Callable[[float], Callable[[NDArray[np.int64]], Floats]]]
+
+
+def _fit_products(Z: Floats, y: Floats, members: Sequence[NDArray[np.int64]]) -> _WithoutFolds:
+    """Leave folds out of Z'Z and Z'y by subtracting theirs."""
+    own = [(Z[rows].T @ Z[rows], Z[rows].T @ y[rows]) for rows in members]
+    ZZ, Zy = Z.T @ Z, Z.T @ y
+
+    def solve(a: int, b: int) -> Callable[[float], Callable[[NDArray[np.int64]], Floats]]:
         left_ZZ, left_Zy = ZZ - own[a][0], Zy - own[a][1]
         if a != b:
             left_ZZ, left_Zy = left_ZZ - own[b][0], left_Zy - own[b][1]
-        for i, penalty in enumerate(penalties):
+
+        def predict(penalty: float) -> Callable[[NDArray[np.int64]], Floats]:
             beta = cho_solve(_factor(left_ZZ, penalty), left_Zy)
-            for k, other in {(a, b), (b, a)}:
-                out[:, other if nested else 0, members[k], i] = (Z[members[k]] @ beta).T
-    return out
+            return lambda rows: np.asarray(Z[rows] @ beta)
+
+        return predict
+
+    return solve
+
+
+def _fit_kernel(Z: Floats, y: Floats, folds: Folds) -> _WithoutFolds:
+    """Leave folds out of ZZ' and y by dropping their rows."""
+    K = Z @ Z.T
+
+    def solve(a: int, b: int) -> Callable[[float], Callable[[NDArray[np.int64]], Floats]]:
+        rest = np.flatnonzero((folds != a) & (folds != b))
+        inner, left_y = K[np.ix_(rest, rest)], y[rest]
+
+        def predict(penalty: float) -> Callable[[NDArray[np.int64]], Floats]:
+            alpha = cho_solve(_factor(inner, penalty), left_y)
+            return lambda rows: np.asarray(K[np.ix_(rows, rest)] @ alpha)
+
+        return predict
+
+    return solve
 
 
 def find_orthonormal_basis(covariates: Floats) -> Floats:

@@ -8,7 +8,8 @@ from pipeline.gene_tests.base import Floats, TestResult, missing_result
 from pipeline.gene_tests.burden import CANCELLED, burden
 from pipeline.gene_tests.components import MONOMORPHIC, Components
 from pipeline.gene_tests.skat import skat
-from pipeline.kernels.tails import cauchy_combine, chi2_logsf
+from pipeline.kernels.gene_sums import combine_variants
+from pipeline.kernels.tails import cauchy_combine
 
 
 def acat_v(c: Components, scheme: str) -> TestResult:
@@ -23,32 +24,17 @@ def acat_v(c: Components, scheme: str) -> TestResult:
     if note:
         return missing_result(c.stats.n_traits, note)
     s, w = c.stats, c.weights(scheme)
-    variance = s.V.diagonal()
-    alive = (variance > MONOMORPHIC * variance.max()) & (w != 0.0)
-    pooled = alive & (s.mac <= c.collapse_mac)
-    if np.count_nonzero(pooled) < 2:
-        pooled[:] = False
-    single = np.flatnonzero(alive & ~pooled)
-    # one row per term: score, variance, mean weight, mean frequency
-    U, v, mean_w, f = s.U[:, single].T, variance[single], w[single], s.maf[single]
-    if pooled.any():
-        x = np.where(pooled, w, 0.0)
-        pooled_v = float(x @ s.V @ x)
-        if pooled_v > CANCELLED * float((x * x) @ variance):
-            U, v = np.vstack((s.U @ x, U)), np.concatenate(([pooled_v], v))
-            mean_w, f = (np.concatenate(([a[pooled].mean()], b)) for a, b in ((w, mean_w), (s.maf, f)))
-    weights = mean_w * mean_w * f * (1.0 - f)
-    if not weights.any():
+    largest, log_p, n_terms = combine_variants(
+        s.U, s.V, s.scale, w, s.maf, s.mac, c.collapse_mac, MONOMORPHIC, CANCELLED
+    )
+    if n_terms == 0:
         return missing_result(s.n_traits, "no variant has weight in the combination")
-    chi2 = U * U / (v[:, None] * s.scale)
-    chi2[:, np.isnan(chi2).any(axis=0)] = np.nan
-    log_p = chi2_logsf(chi2.ravel()).reshape(chi2.shape)
     return TestResult(
-        statistic=chi2[weights > 0.0].max(axis=0),
-        log_p=cauchy_combine(log_p, weights),
+        statistic=largest,
+        log_p=log_p,
         p_error=np.zeros(s.n_traits),
         method="cauchy",
-        detail={"n_terms": np.full(s.n_traits, np.count_nonzero(weights))},
+        detail={"n_terms": np.full(s.n_traits, n_terms)},
     )
 
 

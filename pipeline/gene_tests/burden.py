@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.gene_tests.base import Floats, ScoreStatistics, TestResult, missing_result
 from pipeline.gene_tests.components import Components
-from pipeline.kernels.tails import chi2_logsf
+from pipeline.kernels.gene_sums import chi2_rows, weighted_sum
 
 # a sum whose variance is below this part of what its terms have on their own has cancelled out
 CANCELLED = 1e-10
@@ -28,13 +28,12 @@ def evaluate_sum(U: Floats, variance: float, scale: Floats) -> TestResult:
     """
     if not 0.0 < variance < np.inf:
         return missing_result(U.shape[0], "the sum of the variants does not vary")
-    v = scale * variance
-    statistic = U * U / v
+    statistic, log_p, beta, se = chi2_rows(U, variance, scale)
     return TestResult(
         statistic=statistic,
-        log_p=chi2_logsf(statistic),
-        beta=U / v,
-        se=1.0 / np.sqrt(v),
+        log_p=log_p,
+        beta=beta,
+        se=se,
         p_error=np.zeros(U.shape[0]),
         method="chi2",
     )
@@ -49,10 +48,10 @@ def evaluate_weighted_sum(U: Floats, V: Floats, scale: Floats, w: Floats) -> Tes
         scale: (T,) factors of V.
         w: (m,) weights.
     """
-    variance = float(w @ V @ w)
-    if not variance > CANCELLED * float((w * w) @ V.diagonal()):
+    total, variance, own = weighted_sum(U, V, w)
+    if not variance > CANCELLED * own:
         return missing_result(U.shape[0], "the weighted sum of the variants does not vary")
-    return evaluate_sum(U @ w, variance, scale)
+    return evaluate_sum(total, variance, scale)
 
 
 def burden(c: Components, scheme: str) -> TestResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TypeVar, cast
@@ -11,7 +12,9 @@ from scipy.linalg.lapack import dpotrf
 
 from pipeline.errors import StatisticsError
 from pipeline.gene_tests.base import Floats, ScoreStatistics
+from pipeline.gene_tests.step_up import DEFAULT, StepUpParameters
 from pipeline.gene_tests.weights import compute_weights
+from pipeline.kernels.gene_sums import correlate, keep_above
 
 T = TypeVar("T")
 
@@ -31,11 +34,15 @@ class Components:
         stats: statistics that passed ``check_statistics``.
         schemes: names of the weights, in the order of the configuration.
         collapse_mac: ACAT-V pools variants whose allele count is at most this.
+        step_up: how the searches run.
+        replicates: (T, P, m) null scores that the studies shared, in place of normal draws; None where they did not.
     """
 
     stats: ScoreStatistics
     schemes: tuple[str, ...]
     collapse_mac: float = 10.0
+    step_up: StepUpParameters = DEFAULT
+    replicates: Floats | None = None
     _memo: dict[tuple[str, str], object] = field(default_factory=dict)
 
     def once(self, name: str, scheme: str, compute: Callable[[Components, str], T]) -> T:
@@ -51,10 +58,14 @@ class Components:
 
     def weight_note(self, scheme: str) -> str:
         """Return why these weights cannot be used, or an empty text."""
-        w = self.weights(scheme)
-        if not np.isfinite(w).all():
-            return f"weights '{scheme}' have no value for {np.sum(~np.isfinite(w))} of {w.size} variants"
-        return "" if w.any() else f"weights '{scheme}' are zero for every variant"
+
+        def compute(c: Components, s: str) -> str:
+            w = c.weights(s)
+            if not math.isfinite(float(w @ w)):
+                return f"weights '{s}' have no value for {np.sum(~np.isfinite(w))} of {w.size} variants"
+            return "" if w.any() else f"weights '{s}' are zero for every variant"
+
+        return self.once("weight note", scheme, compute)
 
     def weighted_covariance(self, scheme: str) -> Floats:
         """Return A = W V W, (m, m)."""
@@ -74,11 +85,7 @@ class Components:
 
 def keep_positive(eigenvalues: Floats) -> Floats:
     """Return the eigenvalues above mean(positive ones) / 1e5 (empty when none is positive)."""
-    positive = eigenvalues[eigenvalues > 0.0]
-    if positive.size == 0:
-        return positive
-    kept: Floats = positive[positive > EIGENVALUE_CUT * positive.mean()]
-    return kept
+    return keep_above(eigenvalues, EIGENVALUE_CUT)
 
 
 def check_statistics(stats: ScoreStatistics) -> str:
@@ -108,7 +115,7 @@ def check_statistics(stats: ScoreStatistics) -> str:
         still = stats.U[:, ~varying]
         if (still * still > 1e-6 * largest * stats.scale[:, None]).any():
             return "a score is not zero although its variance is"
-    return _check_correlations(stats.V, variance, varying)
+    return _check_correlations(stats.V, varying)
 
 
 def _check_shapes(stats: ScoreStatistics) -> None:
@@ -125,19 +132,15 @@ def _check_shapes(stats: ScoreStatistics) -> None:
         )
 
 
-def _check_correlations(V: Floats, variance: Floats, varying: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> str:
+def _check_correlations(V: Floats, varying: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> str:
     """Return a text when V is not symmetric or its correlation matrix has an eigenvalue below -1e-4."""
-    size = np.sqrt(np.where(varying, variance, 1.0))
-    if not varying.all():
-        size[~varying] = np.inf
-    correlation = V / size[:, None] / size
-    if np.abs(correlation - correlation.T).max() > NOT_PSD:
+    correlation, asymmetry = correlate(V, varying)
+    if asymmetry > NOT_PSD:
         return "V is not symmetric"
-    correlation.flat[:: V.shape[0] + 1] = 1.0 + NOT_PSD
-    if dpotrf(correlation, overwrite_a=1)[1] == 0:
+    lifted = correlation.copy()
+    lifted.flat[:: V.shape[0] + 1] += NOT_PSD
+    if dpotrf(lifted, overwrite_a=1)[1] == 0:
         return ""
-    correlation = V / size[:, None] / size
-    correlation.flat[:: V.shape[0] + 1] = 1.0
     smallest = float(np.linalg.eigvalsh(correlation)[0])
     return f"V is not positive semi-definite: its correlation matrix has the eigenvalue {smallest:.3g}"
 

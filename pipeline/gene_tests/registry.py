@@ -20,7 +20,13 @@ from pipeline.gene_tests.components import Components, check_statistics, take_va
 from pipeline.gene_tests.heterogeneity import burden_het, random_effects, skat_het
 from pipeline.gene_tests.skat import skat, skat_joint
 from pipeline.gene_tests.skat_o import skat_o, skat_o_exact
-from pipeline.gene_tests.step_up import compute_all_maf, compute_groupings, compute_step_up
+from pipeline.gene_tests.step_up import (
+    DEFAULT,
+    StepUpParameters,
+    compute_all_maf,
+    compute_groupings,
+    compute_step_up,
+)
 from pipeline.gene_tests.variable_threshold import variable_threshold
 from pipeline.gene_tests.weights import parse_weights
 
@@ -60,10 +66,40 @@ TESTS: dict[str, GeneTest] = {
         GeneTest("skat-het", skat_het, "bin", "each", "SKAT with effects independent between studies"),
         GeneTest("burden-het", burden_het, "bin", "each", "burden with a free effect in every study"),
         GeneTest("random-effects", random_effects, "bin", "each", "burden with a mean and a between-study effect"),
-        GeneTest("step-up", lambda c, _: compute_step_up(c.stats), "bin", "none", "step-up search over variants"),
-        GeneTest("all-maf", lambda c, _: compute_all_maf(c.stats), "bin", "none", "best threshold by resampling"),
-        GeneTest("groupings", lambda c, _: compute_groupings(c.stats), "bin", "none", "best annotation and threshold"),
+        GeneTest(
+            "step-up",
+            lambda c, _: compute_step_up(c.stats, c.step_up, c.replicates),
+            "bin",
+            "none",
+            "step-up search over variants",
+        ),
+        GeneTest(
+            "all-maf",
+            lambda c, _: compute_all_maf(c.stats, c.step_up, c.replicates),
+            "bin",
+            "none",
+            "best threshold by resampling",
+        ),
+        GeneTest(
+            "groupings",
+            lambda c, _: compute_groupings(c.stats, c.step_up, c.replicates),
+            "bin",
+            "none",
+            "best annotation and threshold",
+        ),
     )
+}
+
+#: Tests of the configuration that are no function of one mask's (U, V): what each needs beside it
+BUNDLE_TESTS = {
+    "burden-dominant": "any rare allele in the gene, 1(c >= 1); needs score_statistics.modes: [dominant]",
+    "burden-recessive": "two rare alleles in the gene, 1(c >= 2); needs score_statistics.modes: [recessive]",
+    "cast": "cohort allelic sums test: the dominant burden under its first name",
+    "vt-dominant": "best threshold of the dominant burden",
+    "vt-recessive": "best threshold of the recessive burden",
+    "omnibus": "Cauchy combination of all other rows of the gene, over masks and bins",
+    "pathway-step-up": "step-up search over the genes of a pathway; needs genes.pathways and the burden test",
+    "pathway-fisher": "Fisher's product over the genes of a pathway; needs genes.pathways",
 }
 
 DEFAULT_WEIGHTS = ("flat", "beta_1_25")
@@ -76,8 +112,8 @@ def check_tests(names: Sequence[str]) -> None:
         ConfigError: with the closest known name.
     """
     for name in names:
-        if name not in TESTS:
-            raise ConfigError(f"unknown test '{name}'{suggest(name, TESTS)}")
+        if name not in TESTS and name not in BUNDLE_TESTS:
+            raise ConfigError(f"unknown test '{name}'{suggest(name, (*TESTS, *BUNDLE_TESTS))}")
 
 
 def evaluate(
@@ -86,6 +122,8 @@ def evaluate(
     weights: Sequence[str] = DEFAULT_WEIGHTS,
     *,
     collapse_mac: float = 10.0,
+    step_up: StepUpParameters = DEFAULT,
+    replicates: Floats | None = None,
 ) -> list[tuple[str, str, TestResult]]:
     """Run the tests of one gene and mask for all its traits; what two tests share is computed once.
 
@@ -96,6 +134,8 @@ def evaluate(
         tests: names from ``TESTS``.
         weights: names of the weights, see ``weights.parse_weights``.
         collapse_mac: ACAT-V pools variants whose allele count is at most this.
+        step_up: how the searches run.
+        replicates: (T, P, m) null scores of the variants of ``stats``, in place of normal draws.
 
     Returns:
         (test, weights, result) in the order of ``tests``, then of ``weights``. The weights of a test that takes none
@@ -105,10 +145,15 @@ def evaluate(
         ConfigError: when a test, a set of weights or an annotation column is unknown.
         StatisticsError: when the shapes of the statistics do not fit.
     """
-    check_tests(tests)
+    for name in tests:
+        if name not in TESTS:
+            raise ConfigError(f"unknown test '{name}'{suggest(name, TESTS)}")
     for scheme in weights:
         parse_weights(scheme)
     views = _open_views(stats, {TESTS[name].scope for name in tests}, tuple(weights), collapse_mac)
+    for opened in (v for v in views.values() if not isinstance(v, str)):
+        opened.step_up = step_up
+        opened.replicates = replicates if replicates is None or stats.rare.all() else replicates[:, :, stats.rare]
     rows: list[tuple[str, str, TestResult]] = []
     for name in tests:
         test = TESTS[name]
@@ -124,9 +169,9 @@ def evaluate(
 
 def _explain(result: TestResult, stats: ScoreStatistics) -> TestResult:
     """Return the result with a note when some traits have no p-value and nothing says why."""
-    missing = int(np.count_nonzero(np.isnan(result.log_p)))
-    if missing == 0 or result.note:
+    if result.note or not np.isnan(result.log_p).any():
         return result
+    missing = int(np.count_nonzero(np.isnan(result.log_p)))
     unusable = int(np.count_nonzero(~np.isfinite(stats.U).all(axis=1)))
     why = "U is not finite" if unusable == missing else "the tail could not be computed"
     return replace(result, note=f"{why} for {missing} of {stats.n_traits} traits")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pipeline.gene_tests.base import Floats, ScoreStatistics, TestResult, missing_result
 from pipeline.gene_tests.components import Components, keep_positive
 from pipeline.gene_tests.weights import compute_weights
+from pipeline.kernels.gene_sums import squared_sum
 from pipeline.kernels.mixture import mixture_logsf
 
 COMMON_WEIGHTS = "beta_0.5_0.5"
@@ -35,8 +36,7 @@ def skat(c: Components, scheme: str) -> TestResult:
     note = c.weight_note(scheme)
     if note:
         return missing_result(c.stats.n_traits, note)
-    weighted = c.stats.U * c.weights(scheme)
-    return quadratic_form(np.einsum("ij,ij->i", weighted, weighted), c.eigenvalues(scheme), c.stats.scale)
+    return quadratic_form(squared_sum(c.stats.U, c.weights(scheme)), c.eigenvalues(scheme), c.stats.scale)
 
 
 def skat_joint(c: Components, scheme: str) -> TestResult:

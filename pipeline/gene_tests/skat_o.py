@@ -27,6 +27,7 @@ from scipy.special import chdtri
 from pipeline.gene_tests.base import Floats, TestResult, missing_result
 from pipeline.gene_tests.burden import CANCELLED
 from pipeline.gene_tests.components import Components, keep_positive
+from pipeline.kernels.gene_sums import power_sums
 from pipeline.kernels.joint_tail import integrate_boundary, line_breaks
 from pipeline.kernels.mixture import mixture_isf, mixture_logsf
 from pipeline.kernels.tails import chi2_isf_log, chi2_logsf, log_chi2_isf_scalar
@@ -240,7 +241,7 @@ def liu_quantile(log_p: float, eigenvalues: Floats) -> float:
     l = 1/s2, or a^2 - 2 d with a = 1/(s1 - sqrt(s1^2 - s2)), d = s1 a^3 - a^2 when s1^2 > s2; the quantile is centred
     and scaled without its noncentrality, as in R SKAT.
     """
-    c1, c2, c3, c4 = (float((eigenvalues**k).sum()) for k in (1, 2, 3, 4))
+    c1, c2, c3, c4 = power_sums(eigenvalues)
     if eigenvalues.size == 1:
         return c1 * log_chi2_isf_scalar(log_p)
     s1, s2 = c3 / (c2 * math.sqrt(c2)), c4 / (c2 * c2)

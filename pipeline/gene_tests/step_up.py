@@ -67,19 +67,25 @@ class SearchOutcome:
     grouping: tuple[tuple[str, ...], ...]
 
 
-def compute_step_up(statistics: ScoreStatistics, parameters: StepUpParameters = DEFAULT) -> TestResult:
+def compute_step_up(
+    statistics: ScoreStatistics, parameters: StepUpParameters = DEFAULT, replicates: Floats | None = None
+) -> TestResult:
     """Test a gene by the step-up search; see `search_statistics`."""
     search = Search("step-up", None, parameters.weights, parameters.signs)
-    return search_statistics(statistics, [search], parameters.resampling)["step-up"]
+    return search_statistics(statistics, [search], parameters.resampling, replicates)["step-up"]
 
 
-def compute_all_maf(statistics: ScoreStatistics, parameters: StepUpParameters = DEFAULT) -> TestResult:
+def compute_all_maf(
+    statistics: ScoreStatistics, parameters: StepUpParameters = DEFAULT, replicates: Floats | None = None
+) -> TestResult:
     """Test a gene by its best frequency threshold, every frequency tried; see `search_statistics`."""
     search = Search("all-maf", build_groupings(statistics.maf), parameters.weights, parameters.signs)
-    return search_statistics(statistics, [search], parameters.resampling)["all-maf"]
+    return search_statistics(statistics, [search], parameters.resampling, replicates)["all-maf"]
 
 
-def compute_groupings(statistics: ScoreStatistics, parameters: StepUpParameters = DEFAULT) -> TestResult:
+def compute_groupings(
+    statistics: ScoreStatistics, parameters: StepUpParameters = DEFAULT, replicates: Floats | None = None
+) -> TestResult:
     """Test a gene by its best functional grouping and frequency threshold, all combinations tried.
 
     The groupings are those of `group_by_columns` and all variants together; see `search_statistics`.
@@ -87,7 +93,7 @@ def compute_groupings(statistics: ScoreStatistics, parameters: StepUpParameters 
     groups = {"all variants": np.ones(statistics.n_variants, dtype=np.bool_)}
     groups |= group_by_columns(statistics.annotations, parameters.categorical, parameters.low_is_damaging)
     search = Search("groupings", build_groupings(statistics.maf, groups), parameters.weights, parameters.signs)
-    return search_statistics(statistics, [search], parameters.resampling)["groupings"]
+    return search_statistics(statistics, [search], parameters.resampling, replicates)["groupings"]
 
 
 def search_statistics(

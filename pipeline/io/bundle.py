@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,15 @@ from numpy.typing import NDArray
 
 from pipeline.errors import BundleError
 from pipeline.kernels.score_statistics import information_matrix
-from pipeline.schema import BUNDLE_GENES, BUNDLE_VARIANTS, TableSchema, validate_table
+from pipeline.schema import (
+    BUNDLE_CALIBRATED,
+    BUNDLE_COLLAPSED,
+    BUNDLE_GENES,
+    BUNDLE_REPLICATES,
+    BUNDLE_VARIANTS,
+    TableSchema,
+    validate_table,
+)
 
 Floats = NDArray[np.float64]
 FORMAT, VERSION = "locomass-study-bundle", 1
@@ -47,6 +55,22 @@ class GeneCovariance:
 
 
 @dataclass(frozen=True)
+class CollapsedBurdens:
+    """Burdens of one gene, mask and mode of inheritance under K thresholds; minor allele counted.
+
+    Attributes:
+        threshold: (K,) minor allele frequencies in the study's samples, rising.
+        carriers: (S, K) samples whose burden is not zero, -1 where withheld.
+        U: (T, K); V: (T, K, K); NaN where withheld.
+    """
+
+    threshold: Floats
+    carriers: NDArray[np.int32]
+    U: Floats
+    V: Floats
+
+
+@dataclass(frozen=True)
 class StudyGene:
     """One gene of one study: m variants, all traits.
 
@@ -57,6 +81,10 @@ class StudyGene:
         U: (m, T) score statistics.
         covariances: by covariance name.
         note: why the study has no statistics for the gene; empty otherwise.
+        calibrated: (m, T) calibrated variances of U, NaN for quantitative traits; None where the study shares none.
+        collapsed: burdens by (mask, mode).
+        replicates: null scores (P, m) by trait, ALT counted, on the variants above.
+        number: (m,) rows of variants.parquet.
     """
 
     position: NDArray[np.int64]
@@ -67,6 +95,10 @@ class StudyGene:
     U: Floats
     covariances: dict[str, GeneCovariance]
     note: str = ""
+    calibrated: Floats | None = None
+    collapsed: dict[tuple[str, str], CollapsedBurdens] = field(default_factory=dict)
+    replicates: dict[str, Floats] = field(default_factory=dict)
+    number: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
 
 
 def list_array(values: NDArray[Any] | Sequence[NDArray[Any]], kind: pa.DataType) -> pa.ListArray:
@@ -185,6 +217,7 @@ class Bundle:
             chosen = table.filter(pc.is_in(table["gene"], pa.array(members)))
             try:
                 out.update(self._decode(chosen))
+                self._add_shared(out, part, members)
             except (KeyError, IndexError, ValueError) as error:
                 raise BundleError(
                     f"{self.path}/genes/{part} contradicts study.json or variants.parquet ({error}); ask for it again"
@@ -203,14 +236,54 @@ class Bundle:
             cell = {name: flat[name][bounds[name][k] : bounds[name][k + 1]] for name in lists}
             v = cell["variant"]
             if gene not in genes:
+                calibrated = None if self.calibrated is None else self.calibrated[v]
                 genes[gene] = StudyGene(
-                    position[v], ref[v], alt[v], n_obs[v].astype(np.int64), frequency[v], U[v], {}, note or ""
-                )
+                    position[v], ref[v], alt[v], n_obs[v].astype(np.int64), frequency[v], U[v], {}, note or "",
+                    calibrated, number=v,
+                )  # fmt: skip
             m, n_traits = len(v), len(self.covariances[covariance]["traits"])
             B = cell["B"].reshape(-1, m) if m else np.empty((0, 0))
             b = cell["b"].reshape(n_traits, -1, m) if m else np.empty((n_traits, 0, 0))
             genes[gene].covariances[covariance] = GeneCovariance(cell["row"], cell["column"], cell["value"], B, b)
         return genes
+
+    @cached_property
+    def calibrated(self) -> Floats | None:
+        """(v, T) calibrated variances by row of variants.parquet; None where the study shares none."""
+        parts = sorted((self.path / BUNDLE_CALIBRATED.name).glob("*.parquet"))
+        if not parts:
+            return None
+        out = np.full((self.variants.num_rows, len(self.traits)), np.nan)
+        for path in parts:
+            table = self._read(path, BUNDLE_CALIBRATED)
+            try:
+                out[table.column("number").to_numpy()] = matrix_column(table, "V")
+            except (IndexError, ValueError) as error:
+                raise BundleError(f"{path} contradicts study.json or variants.parquet ({error})") from None
+        return out
+
+    def _add_shared(self, genes: dict[str, StudyGene], part: str, names: list[str]) -> None:
+        """Add what the optional tables hold of genes; their parts are numbered like those of genes/."""
+        T, S = len(self.traits), len(self.sample_sets)
+        path = self.path / BUNDLE_COLLAPSED.name / part
+        if path.exists():
+            table = self._read(path, BUNDLE_COLLAPSED)
+            for row in table.filter(pc.is_in(table["gene"], pa.array(names))).to_pylist():
+                K = len(row["threshold"])
+                genes[row["gene"]].collapsed[row["mask"], row["mode"]] = CollapsedBurdens(
+                    np.array(row["threshold"]),
+                    np.array(row["carriers"], np.int32).reshape(S, K),
+                    np.array(row["U"], np.float64).reshape(T, K),
+                    np.array(row["V"], np.float64).reshape(T, K, K),
+                )
+        path = self.path / BUNDLE_REPLICATES.name / part
+        if path.exists():
+            table = self._read(path, BUNDLE_REPLICATES)
+            for row in table.filter(pc.is_in(table["gene"], pa.array(names))).to_pylist():
+                place = {int(v): k for k, v in enumerate(row["variant"])}
+                kept = [place[int(v)] for v in genes[row["gene"]].number]
+                U = np.array(row["U"], np.float64).reshape(-1, len(row["variant"]))
+                genes[row["gene"]].replicates[row["trait"]] = U[:, kept]
 
     def _read(self, path: Path, schema: TableSchema) -> pa.Table:
         try:

@@ -14,6 +14,7 @@ from pipeline.config import Genes
 from pipeline.errors import MatchError
 from pipeline.io.annotations import Annotations, read_annotations, read_masks
 from pipeline.io.gene_sets import GeneSets, read_groups, read_regions, read_sets
+from pipeline.io.pathways import read_pathways
 from pipeline.io.variant_keys import parse_variant_keys
 
 ALL_VARIANTS = "all"  # the mask of genes without annotations
@@ -30,6 +31,7 @@ class Catalogue:
         member: (M, K) whether a mask takes a listed variant.
         columns: numeric annotation columns (K,) by name.
         what: file that lists the variants, for messages.
+        pathways: genes by pathway.
     """
 
     sets: GeneSets
@@ -41,6 +43,7 @@ class Catalogue:
     member: NDArray[np.bool_]
     what: str
     columns: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    pathways: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def is_regions(self) -> bool:
@@ -91,7 +94,8 @@ def open_catalogue(genes: Genes, folder: Path) -> Catalogue:
             masks = annotations.categories
             member = np.array([annotations.category[np.maximum(rows, 0)] == k for k in range(len(masks))]) & (rows >= 0)
         columns = {name: np.where(rows >= 0, v[np.maximum(rows, 0)], np.nan) for name, v in annotations.weights.items()}
-    return Catalogue(sets, chromosome, position, ref, alt, masks, member, sets.path.name, columns)
+    pathways = read_pathways(folder / genes.pathways) if genes.pathways else {}
+    return Catalogue(sets, chromosome, position, ref, alt, masks, member, sets.path.name, columns, pathways)
 
 
 @dataclass(frozen=True)

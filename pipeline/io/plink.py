@@ -127,9 +127,18 @@ class Fileset:
         return read_packed_rows(self.beds, rows)
 
 
-def read_packed_rows(beds: tuple[BedFile, ...], rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Read chosen variants, strictly increasing, as packed rows; see `Fileset.read_packed`."""
-    out = np.empty((len(rows), beds[0].row_bytes), np.uint8)
+def read_packed_rows(
+    beds: tuple[BedFile, ...], rows: NDArray[np.int64], buffer: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
+    """Read chosen variants, strictly increasing, as packed rows; see `Fileset.read_packed`.
+
+    Args:
+        beds: the files of the fileset.
+        rows: variant numbers.
+        buffer: (at least len(rows), row_bytes) to read into, for a caller who reads piece by piece: fresh memory costs
+            more than the copy from the page cache.
+    """
+    out = np.empty((len(rows), beds[0].row_bytes), np.uint8) if buffer is None else buffer[: len(rows)]
     for bed in beds:
         low, high = np.searchsorted(rows, (bed.first, bed.first + bed.n_variants))
         if high > low:

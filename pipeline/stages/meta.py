@@ -6,8 +6,8 @@ parts (gene tests, single variants, mask audit), which `gather_results` puts tog
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from pipeline.align import chromosome_order
 from pipeline.cluster import Executor
 from pipeline.config import Tests
-from pipeline.errors import GENE_FAILURES, MatchError
+from pipeline.errors import GENE_FAILURES, ConfigError, MatchError
+from pipeline.gene_tests.acat import combine_log_p
 from pipeline.gene_tests.base import ScoreStatistics, TestResult, missing_result
 from pipeline.gene_tests.registry import TESTS, evaluate
 from pipeline.io.bundle import Bundle, StudyGene
@@ -29,10 +30,22 @@ from pipeline.io.catalogue import Catalogue, unordered_key
 from pipeline.io.parts import count_rows
 from pipeline.io.results import concatenate_parquet, read_parts, write_parquet, write_tsv_parts
 from pipeline.kernels.tails import chi2_logsf
-from pipeline.schema import GENE_TESTS, MASK_AUDIT, SINGLE_VARIANTS, TableSchema
+from pipeline.schema import DRIVERS, GENE_TESTS, MASK_AUDIT, PATHWAY_TESTS, SINGLE_VARIANTS, TableSchema
+from pipeline.stages.drivers import SEARCHES, driver_rows
+from pipeline.stages.pathways import PATHWAY, make_parameters, run_pathways
+from pipeline.stages.shared_burdens import (
+    MODE_OF,
+    advise_calibration,
+    burden_correction,
+    calibration_factor,
+    evaluate_collapsed,
+    sum_replicates,
+)
 
 Floats = NDArray[np.float64]
 LN10 = float(np.log(10.0))
+PARTS = ("variants", "audit", "drivers", "tests")
+ALL_MASKS = "all masks"  # mask of the omnibus row
 GENES_PER_TASK = 200
 PAIRS_PER_TASK = 4_000_000  # entries of all information matrices of a task
 
@@ -80,6 +93,11 @@ class MetaTask:
     def part(self, name: str) -> Path:
         """Return the path of one of the task's parts."""
         return self.folder / f"{name}-{self.number:05d}.parquet"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all parts are there and whole."""
+        return all(count_rows(self.part(name)) >= 0 for name in PARTS)
 
 
 @dataclass(frozen=True)
@@ -181,6 +199,8 @@ class SharedV:
         traits: names (T).
         U: (T, u); V: (u, u); scale: (T,) with ``Var(U[t]) = scale[t] V``.
         per_study: (U_k, V_k, scale_k) of every study, on the union.
+        replicates: (T, P, u) null scores that all studies shared; None otherwise, or when not asked for.
+        note: what the rows should say.
     """
 
     traits: tuple[str, ...]
@@ -188,6 +208,8 @@ class SharedV:
     V: Floats
     scale: Floats
     per_study: tuple[tuple[Floats, Floats, Floats], ...]
+    replicates: Floats | None = None
+    note: str = ""
 
 
 def sum_studies(
@@ -196,6 +218,8 @@ def sum_studies(
     group: TraitGroup,
     chromosome: str,
     included: dict[int, NDArray[np.bool_]],
+    calibrate: bool = False,
+    with_replicates: bool = False,
 ) -> Iterator[SharedV]:
     """Sum U and V over the studies of a trait group: ``U = sum_k U_k``, ``V = sum_k V_k``.
 
@@ -207,6 +231,8 @@ def sum_studies(
         group: traits and their studies.
         chromosome: the gene's chromosome.
         included: per study, (u,) which variants it may contribute (the `study` frequency policy).
+        calibrate: bring V of binary traits to the calibrated variances that the studies share.
+        with_replicates: sum the null replicates that the studies share.
     """
     here = [k for k in group.studies if k in union.studies]
     if len(here) == 1:
@@ -222,6 +248,8 @@ def sum_studies(
     u = len(union.position)
     for traits in parts:
         per_study = []
+        replicates = sum_replicates(bundles, union.studies, here, traits, u) if with_replicates else None
+        note = ""
         for k in here:
             gene, at, sign = union.studies[k]
             kept = (at >= 0) & included[k][at]
@@ -230,14 +258,20 @@ def sum_studies(
             U = np.zeros((len(traits), u))
             U[:, place] = gene.U[kept][:, [bundles[k].traits[t]["index"] for t in traits]].T * s
             V = np.zeros((u, u))
-            V[np.ix_(place, place)] = bundles[k].information(gene, traits[0])[np.ix_(kept, kept)] * np.outer(s, s)
+            K = bundles[k].information(gene, traits[0])
+            if calibrate and bundles[k].traits[traits[0]]["kind"] == "binary":
+                factor = calibration_factor(gene, bundles[k].traits[traits[0]]["index"], np.diag(K))
+                K = K * np.outer(factor, factor)
+                if gene.calibrated is None:
+                    note = "not calibrated: a study shares no calibrated variances (score_statistics.calibrate: spa)"
+            V[np.ix_(place, place)] = K[np.ix_(kept, kept)] * np.outer(s, s)
             per_study.append((U, V, scale))
         if len(per_study) == 1:
-            yield SharedV(traits, *per_study[0], ())
+            yield SharedV(traits, *per_study[0], (), replicates, note)
         elif per_study:
             U = np.sum([p[0] for p in per_study], axis=0)
             V = np.sum([p[1] * p[2][0] for p in per_study], axis=0)
-            yield SharedV(traits, U, V, np.ones(1), tuple(per_study))
+            yield SharedV(traits, U, V, np.ones(1), tuple(per_study), replicates, note)
 
 
 @dataclass(frozen=True)
@@ -340,7 +374,7 @@ class RowCollector:
 
 def run_meta_task(task: MetaTask) -> int:
     """Test the genes of a batch and write its parts; return the number of genes that failed."""
-    if all(count_rows(task.part(name)) >= 0 for name in ("variants", "audit", "tests")):
+    if task.is_done:
         return count_failed(task.part("tests"))
     bundles = [Bundle(path) for path in task.bundles]
     groups = group_traits(bundles)
@@ -348,21 +382,23 @@ def run_meta_task(task: MetaTask) -> int:
     rows, failed = RowCollector(), 0
     audit: list[dict[str, Any]] = []
     singles: list[pa.Table] = []
+    drivers: list[dict[str, Any]] = []
     for request in task.genes:
         here = {k: found[request.gene] for k, found in enumerate(genes) if request.gene in found}
         notes = [f"{bundles[k].study}: {gene.note}" for k, gene in here.items() if gene.note]
         try:
-            _run_gene(request, here, bundles, groups, task, rows, audit, singles)
+            _run_gene(request, here, bundles, groups, task, rows, audit, singles, drivers)
         except GENE_FAILURES as error:
             notes.append(f"failed: {error or type(error).__name__}")
         failed += bool(notes)
         for group in groups if notes else []:
-            for test in task.tests.names:
+            for test in (name for name in task.tests.names if name not in PATHWAY):
                 rows.add(
                     _failed_row(request, test, group), group.traits, missing_result(len(group.traits), "; ".join(notes))
                 )
     write_parquet(task.part("variants"), pa.concat_tables(singles) if singles else SINGLE_VARIANTS.arrow.empty_table())
     write_parquet(task.part("audit"), pa.Table.from_pylist(audit, schema=MASK_AUDIT.arrow))
+    write_parquet(task.part("drivers"), pa.Table.from_pylist(drivers, schema=DRIVERS.arrow))
     write_parquet(task.part("tests"), rows.table())
     return failed
 
@@ -376,15 +412,19 @@ def _run_gene(
     rows: RowCollector,
     audit: list[dict[str, Any]],
     singles: list[pa.Table],
+    drivers: list[dict[str, Any]],
 ) -> None:
     """Unite, sum and test one gene for all traits."""
     union = unite_gene(request, here)
     for group in groups:
         frequency = pool_frequencies(union, group, request.external)
         selections = list(select_variants(request, union, frequency, group, task, audit))
-        included = _included(union, frequency, task)
-        for shared in sum_studies(bundles, union, group, request.chromosome, included):
-            _test_gene(request, union, frequency, group, shared, selections, task, rows)
+        included = included_variants(union, frequency, task)
+        with_replicates = bool(set(task.tests.names) & set(SEARCHES))
+        for shared in sum_studies(
+            bundles, union, group, request.chromosome, included, task.tests.calibrate == "spa", with_replicates
+        ):
+            _test_gene(request, union, frequency, group, shared, selections, task, rows, bundles, drivers)
             singles.append(_single_variants(request, union, frequency, group, shared))
 
 
@@ -400,7 +440,7 @@ def _failed_row(request: GeneRequest, test: str, group: TraitGroup) -> tuple[Any
     return (*place, "", float("nan"), "", test, 0, group.n_samples, 0, float("nan"))
 
 
-def _included(union: UnionGene, frequency: UnionFrequency, task: MetaTask) -> dict[int, NDArray[np.bool_]]:
+def included_variants(union: UnionGene, frequency: UnionFrequency, task: MetaTask) -> dict[int, NDArray[np.bool_]]:
     """Return which variants each study contributes: under the `study` policy, those rare in that study."""
     if task.maf != "study":
         return {k: np.ones(len(union.position), np.bool_) for k in union.studies}
@@ -463,6 +503,14 @@ def select_variants(
             yield Selection(mask, bound, kept, np.flatnonzero(member & polymorphic & ~np.isnan(bounded)))
 
 
+@dataclass(frozen=True)
+class Tested:
+    """Results of one selection of variants, and what the tests saw."""
+
+    rows: list[tuple[str, str, TestResult]]
+    seen: dict[str, tuple[ScoreStatistics, NDArray[np.int64]]]
+
+
 def _test_gene(
     request: GeneRequest,
     union: UnionGene,
@@ -472,41 +520,157 @@ def _test_gene(
     selections: list[Selection],
     task: MetaTask,
     rows: RowCollector,
+    bundles: Sequence[Bundle],
+    drivers: list[dict[str, Any]],
 ) -> None:
     """Run the tests on every mask and bin; masks that select the same variants are computed once."""
-    f = frequency.frequency
-    turn = np.where((f > 0.5) & (task.tests.frequency == "maf"), -1.0, 1.0)
-    counted = np.where(turn < 0, 1 - f, f)
-    mac = np.where(turn < 0, frequency.allele_number - frequency.alt_count, frequency.alt_count)
-    bin_tests = [name for name in task.tests.names if TESTS[name].scope == "bin"]
-    mask_tests = [name for name in task.tests.names if TESTS[name].scope != "bin"]
-    known: dict[tuple[bytes, ...], list[tuple[str, str, TestResult]]] = {}
+    counted = CountedAllele.of(frequency, task.tests.frequency)
+    genes = {k: union.studies[k][0] for k in group.studies if k in union.studies}
+    known: dict[tuple[bytes, bytes, float], Tested] = {}
+    collapsed: list[TestResult] = []
+    last: tuple[Any, ...] = ()
     for selection in selections:
         if not len(selection.in_bin):
             continue
-        key = (selection.in_bin.tobytes(), selection.in_mask.tobytes() if mask_tests else b"")
-        if key not in known:
-            results = []
-            for chosen, names in ((selection.in_bin, bin_tests), (selection.in_mask, mask_tests)):
-                if names:
-                    statistics = _select(shared, chosen, turn, counted, mac, group.n_samples)
-                    rare = np.isin(chosen, selection.in_bin)
-                    columns = {name: values[union.listed[chosen]] for name, values in request.columns.items()}
-                    results += evaluate(
-                        statistics(rare, columns), names, task.tests.weights, collapse_mac=task.tests.collapse_mac
-                    )
-            known[key] = results
+        mac = float(counted.mac[selection.in_bin].sum())
+        correction, note = _calibrate(shared, selection, counted, task, bundles, group, genes, mac)
+        key = (selection.in_bin.tobytes(), selection.in_mask.tobytes(), correction)
+        first = key not in known
+        if first:
+            known[key] = evaluate_selection(request, union, group, shared, selection, counted, task, correction)
         n_studies = sum(
             bool(np.any((fk[selection.in_bin] > 0) & (fk[selection.in_bin] < 1)))
             for fk in frequency.study_frequency.values()
         )
-        for test, weights, result in known[key]:
-            constants = (
-                request.gene, request.chromosome, request.start, request.end, selection.mask, selection.max_maf,
-                weights, test, n_studies, group.n_samples, len(selection.in_bin),
-                float(mac[selection.in_bin].sum()),
-            )  # fmt: skip
-            rows.add(constants, shared.traits, result)
+        place = (request.gene, request.chromosome, request.start, request.end)
+        size = (n_studies, group.n_samples, len(selection.in_bin), mac)
+        for test, weights, result in known[key].rows:
+            constants = (*place, selection.mask, selection.max_maf, weights, test, *size)
+            rows.add(constants, shared.traits, _with_note(result, note))
+            drivers += _drivers(constants, request, union, shared, known[key], result, task)
+        for test in (name for name in task.tests.names if name in MODE_OF):
+            for trait, result in zip(
+                shared.traits,
+                evaluate_collapsed(test, bundles, genes, shared.traits, selection.mask, selection.max_maf),
+                strict=True,
+            ):
+                rows.add((*place, selection.mask, selection.max_maf, "", test, *size), (trait,), result)
+                collapsed.append(result)
+        last = (place, size)
+    if "omnibus" in task.tests.names and last:
+        place, (n_studies, n_samples, _, _) = last
+        every = np.unique(np.concatenate([s.in_bin for s in selections]))
+        size = (n_studies, n_samples, len(every), float(counted.mac[every].sum()))
+        constants = (*place, ALL_MASKS, max(task.tests.max_maf), "", "omnibus", *size)
+        rows.add(constants, shared.traits, _combine(known, collapsed, len(shared.traits)))
+
+
+def _combine(known: Mapping[Any, Tested], collapsed: list[TestResult], n_traits: int) -> TestResult:
+    """Return the omnibus of a gene: every distinct row once, masks that select the same variants not again."""
+    log_p = [result.log_p for tested in known.values() for _, _, result in tested.rows]
+    own = np.array([float(r.log_p[0]) for r in collapsed]).reshape(-1, n_traits)
+    return combine_log_p(np.array([*log_p, *own]).reshape(-1, n_traits))
+
+
+def _with_note(result: TestResult, note: str) -> TestResult:
+    """Return a row with a further note."""
+    return replace(result, note="; ".join(x for x in (result.note, note) if x)) if note else result
+
+
+@dataclass(frozen=True)
+class CountedAllele:
+    """Which allele the tests count: (u,) sign of ALT's score, frequency and count of the counted allele."""
+
+    turn: Floats
+    frequency: Floats
+    mac: Floats
+
+    @classmethod
+    def of(cls, frequency: UnionFrequency, rule: str) -> CountedAllele:
+        """Return the minor allele under `maf`, ALT under `aaf`."""
+        f = frequency.frequency
+        turn = np.where((f > 0.5) & (rule == "maf"), -1.0, 1.0)
+        mac = np.where(turn < 0, frequency.allele_number - frequency.alt_count, frequency.alt_count)
+        return cls(turn, np.where(turn < 0, 1 - f, f), mac)
+
+
+def _calibrate(
+    shared: SharedV,
+    selection: Selection,
+    counted: CountedAllele,
+    task: MetaTask,
+    bundles: Sequence[Bundle],
+    group: TraitGroup,
+    genes: Mapping[int, StudyGene],
+    mac: float,
+) -> tuple[float, str]:
+    """Return the burden's correction r of V (1 without calibration) and what the rows of a binary trait should say."""
+    trait = shared.traits[0]
+    here = [k for k in group.studies if k in genes]
+    if any(bundles[k].traits[trait]["kind"] != "binary" for k in here):
+        return 1.0, ""
+    if task.tests.calibrate != "spa":
+        return 1.0, advise_calibration(bundles, here, trait, mac)
+    if shared.note:
+        return 1.0, shared.note
+    s = counted.turn[selection.in_bin]
+    information = float(s @ shared.V[np.ix_(selection.in_bin, selection.in_bin)] @ s)
+    return burden_correction(bundles, genes, trait, selection.mask, selection.max_maf, information)
+
+
+def evaluate_selection(
+    request: GeneRequest,
+    union: UnionGene,
+    group: TraitGroup,
+    shared: SharedV,
+    selection: Selection,
+    counted: CountedAllele,
+    task: MetaTask,
+    correction: float,
+) -> Tested:
+    """Run the tests that are functions of (U, V) on one selection."""
+    tests = task.tests
+    rows: list[tuple[str, str, TestResult]] = []
+    seen: dict[str, tuple[ScoreStatistics, NDArray[np.int64]]] = {}
+    for chosen, scope in ((selection.in_bin, "bin"), (selection.in_mask, "mask")):
+        names = [name for name in tests.names if name in TESTS and TESTS[name].scope == scope]
+        if not names:
+            continue
+        make = _select(shared, chosen, counted.turn, counted.frequency, counted.mac, group.n_samples)
+        columns = {name: values[union.listed[chosen]] for name, values in request.columns.items()}
+        statistics = make(np.isin(chosen, selection.in_bin), columns)
+        if correction != 1.0:
+            per_study = tuple((U, V / correction, scale) for U, V, scale in statistics.per_study)
+            statistics = replace(statistics, V=statistics.V / correction, per_study=per_study)
+        null = None if shared.replicates is None else shared.replicates[:, :, chosen] * counted.turn[chosen]
+        rows += evaluate(
+            statistics, names, tests.weights, collapse_mac=tests.collapse_mac, step_up=make_parameters(tests.step_up),
+            replicates=null,
+        )  # fmt: skip
+        seen |= dict.fromkeys(names, (statistics, chosen))
+    return Tested(rows, seen)
+
+
+def _drivers(
+    constants: tuple[Any, ...],
+    request: GeneRequest,
+    union: UnionGene,
+    shared: SharedV,
+    tested: Tested,
+    result: TestResult,
+    task: MetaTask,
+) -> Iterator[dict[str, Any]]:
+    """Give the rows of drivers.parquet of one row of gene tests."""
+    gene, chromosome, _, _, mask, max_maf, weights, test = constants[:8]
+    statistics, chosen = tested.seen[test]
+    limit, mac = task.tests.drivers_p, task.tests.collapse_mac
+    for t, j, columns in driver_rows(statistics, test, weights, result, limit, mac):
+        v = chosen[j]
+        yield {
+            "gene": gene, "trait": shared.traits[t], "mask": mask, "max_maf": max_maf, "weights": weights,
+            "test": test, "chromosome": chromosome, "position": int(union.position[v]), "ref": union.ref[v],
+            "alt": union.alt[v], **columns,
+        }  # fmt: skip
 
 
 def _select(
@@ -647,11 +811,34 @@ def check_genes(catalogue: Catalogue, bundles: Sequence[Bundle]) -> None:
         )
 
 
-def run_meta(tasks: Sequence[MetaTask], out: Path, executor: Executor, done: Callable[[], None] | None = None) -> int:
-    """Run all tasks and gather their parts into the result tables; return the number of failed genes."""
+def run_meta(
+    tasks: Sequence[MetaTask],
+    out: Path,
+    executor: Executor,
+    done: Callable[[], None] | None = None,
+    pathways: Mapping[str, Sequence[str]] | None = None,
+) -> int:
+    """Run all tasks, gather their parts into the result tables, test pathways; return the number of failed genes."""
     failed = sum(executor.run(run_meta_task, tasks, done))
     gather_results(tasks, out)
+    write_pathways(tasks, out, pathways or {})
     return failed
+
+
+def write_pathways(tasks: Sequence[MetaTask], out: Path, pathways: Mapping[str, Sequence[str]]) -> None:
+    """Write pathway_tests.parquet when pathway tests are configured; a table of an earlier run goes otherwise.
+
+    Raises:
+        ConfigError: pathway tests without `genes.pathways`.
+    """
+    tests = tasks[0].tests if tasks else Tests()
+    path = out / PATHWAY_TESTS.name
+    if not set(tests.names) & set(PATHWAY):
+        path.unlink(missing_ok=True)
+        return
+    if not pathways:
+        raise ConfigError("key tests.names: pathway tests need key genes.pathways: FILE.gmt")
+    write_parquet(path, run_pathways(out / GENE_TESTS.name, pathways, tests.names, tests.step_up))
 
 
 def gather_results(tasks: Sequence[MetaTask], out: Path) -> None:
@@ -659,6 +846,7 @@ def gather_results(tasks: Sequence[MetaTask], out: Path) -> None:
     named: list[tuple[str, str, TableSchema]] = [
         ("tests", "gene_tests.parquet", GENE_TESTS),
         ("variants", "single_variants.parquet", SINGLE_VARIANTS),
+        ("drivers", "drivers.parquet", DRIVERS),
     ]
     for part, name, schema in named:
         concatenate_parquet([t.part(part) for t in tasks], schema.arrow, out / name)

@@ -99,7 +99,8 @@ def test_five_studies_equal_the_pooled_analysis(five, trait):
                 n_samples=np.array([float(len(w))]),
                 rare=np.ones(len(j), bool),
             )
-            for test, scheme, result in evaluate(statistics, ["burden", "skat", "acat-v", "acat-o"], ["flat", "beta_1_25"]):
+            names = ["burden", "skat", "acat-v", "acat-o"]
+            for test, scheme, result in evaluate(statistics, names, ["flat", "beta_1_25"]):
                 row = ours.loc[(gene, bound, test, scheme)]
                 assert row["n_variants"] == len(j)
                 assert row["log10p"] == pytest.approx(-result.log_p[0] / np.log(10), rel=1e-9, abs=1e-9)

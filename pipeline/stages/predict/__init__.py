@@ -25,10 +25,13 @@ from pipeline.io.loco import match_loco_samples, read_loco, read_prediction_list
 from pipeline.io.null_models import RESIDUAL_SD, write_array
 from pipeline.io.plink import Fileset, open_fileset
 from pipeline.io.weights import VariantWeights, write_weights
+from pipeline.kernels.null_model import orthonormal_design, residual_sd
 from pipeline.provenance import write_json
+from pipeline.stages.predict.chains import write_chains
 from pipeline.stages.predict.external import load_weights
-from pipeline.stages.predict.individual import fit_cohort, marginal_effects
+from pipeline.stages.predict.individual import fit_cohort, marginal_effects, residual_trait
 from pipeline.stages.predict.judge import judge_scores
+from pipeline.stages.predict.reference import FilesetReference, LdReference, StoredReference
 from pipeline.stages.predict.scoring import FittedWeights, Scores, score_weights
 from pipeline.stages.predict.stack import stack_scores
 from pipeline.stages.predict.summary import CohortEffects, fit_weights
@@ -76,64 +79,95 @@ def predict(
     if options.method == "loco":
         prediction = read_predictions(options, folder, cohort)
     else:
-        scores = judge_scores(options, cohort, compute_scores(options, folder, cohort, out, executor, build))
+        cache = folder / options.ld_cache if options.ld_cache else out / "ld_cache"
+        run = _Run(folder, cohort, cache, executor, build)
+        scores = judge_scores(options, cohort, compute_scores(options, run, out / "predict"))
         prediction = leave_one_chromosome_out(scores, cohort)
         polygenic = _label(scores.values, scores.chromosomes, cohort.labels, scores.traits)
         write_array(out / "predict" / "polygenic_score.zarr", polygenic.rename("polygenic_score"))
     write_array(out / "predict" / "loco_prediction.zarr", prediction.loco.rename("loco_prediction"))
-    _export_loco(prediction.loco, out / "predict")
+    _export_loco(prediction, options.role, cohort, out / "predict")
     write_json(out / "predict" / "record.json", {"traits": prediction.record, "messages": prediction.messages})
     return prediction
 
 
-def compute_scores(
-    options: Predictor, folder: Path, cohort: Cohort, out: Path, executor: Executor, build: str | None
-) -> Scores:
-    """Return the polygenic scores of one predictor, or of a stack of several."""
+@dataclass(frozen=True)
+class _Run:
+    """What every predictor of a run shares."""
+
+    folder: Path
+    cohort: Cohort
+    cache: Path
+    executor: Executor
+    build: str | None
+
+
+def compute_scores(options: Predictor, run: _Run, out: Path) -> Scores:
+    """Return the polygenic scores of one predictor, or of a stack of several.
+
+    Args:
+        options: one predictor.
+        run: cohort, folders and executor.
+        out: folder for weights and diagnostics; those of a stack's parts go to ``part1``, ``part2``, ... below it.
+    """
     if options.method == "stack":
         if len(options.stack) < 2:
             raise ConfigError("key predictor.stack: list at least two predictors to combine")
         parts = []
         for k, part in enumerate(options.stack):
             filled = replace_missing(part, options)
-            parts.append(compute_scores(filled, folder, cohort, out / f"part{k + 1}", executor, build))
-        return stack_scores(parts, [p.either_sign for p in options.stack], cohort, options)
+            # each is judged before it gets a weight: a predictor that has seen the cohort would get nearly all of it
+            parts.append(judge_scores(filled, run.cohort, compute_scores(filled, run, out / f"part{k + 1}")))
+        return stack_scores(parts, [p.either_sign for p in options.stack], run.cohort, options)
     if options.genotypes is None:
         raise ConfigError(f"key predictor.genotypes: method '{options.method}' needs the cohort's common variants")
-    target = open_fileset(folder / options.genotypes)
+    target = open_fileset(run.folder / options.genotypes)
     if options.method == "block-ridge":
-        return fit_cohort(options, target, cohort)
+        return fit_cohort(options, target, run.cohort)
     if options.method == "weights":
-        names = [t.name for t in cohort.traits]
-        loaded = load_weights(options, folder, names, build)
-        return _join([score_weights(w, target, cohort, options.genotypes, executor) for w in loaded])
-    fitted = _fit_summary(options, folder, cohort, target, executor)
-    _export_weights(fitted, out / "predict", build)
-    return score_weights(fitted, target, cohort, options.genotypes, executor)
+        names = [t.name for t in run.cohort.traits]
+        loaded = load_weights(options, run.folder, names, run.build)
+        return _join([score_weights(w, target, run.cohort, options.genotypes, run.executor) for w in loaded])
+    fitted = write_chains(_fit_summary(options, run.folder, run.cohort, target, run.cache, run.executor), out)
+    _export_weights(fitted, out, run.build)
+    return score_weights(fitted, target, run.cohort, options.genotypes, run.executor)
 
 
 def replace_missing(part: Predictor, whole: Predictor) -> Predictor:
-    """Return a predictor of a stack with genotypes and LD reference taken from the stack where it names none."""
+    """Return a predictor of a stack; what it does not say about genotypes, LD and overlap it takes from the stack."""
     return msgspec.structs.replace(
         part,
         genotypes=part.genotypes or whole.genotypes,
         ld_reference=part.ld_reference or whole.ld_reference,
         seed=whole.seed,
+        cohort_in_gwas=part.cohort_in_gwas or whole.cohort_in_gwas,
+        subtract_cohort=part.subtract_cohort or whole.subtract_cohort,
+        allow_overlap=part.allow_overlap or whole.allow_overlap,
     )
 
 
+def _open_reference(options: Predictor, folder: Path, target: Fileset, cache: Path, executor: Executor) -> LdReference:
+    """Open the LD reference: a fileset (the target itself when none is named), or a folder of published LD."""
+    name = options.ld_reference
+    if name is None or name == options.genotypes:
+        return FilesetReference.open(target, cache, executor)
+    if (folder / name).is_dir():
+        return StoredReference.open(folder / name)
+    return FilesetReference.open(open_fileset(folder / name), cache, executor)
+
+
 def _fit_summary(
-    options: Predictor, folder: Path, cohort: Cohort, target: Fileset, executor: Executor
+    options: Predictor, folder: Path, cohort: Cohort, target: Fileset, cache: Path, executor: Executor
 ) -> FittedWeights:
     """Fit weights from summary statistics; the cohort's own effects are computed when a method asks for them."""
-    reference = target
-    if options.ld_reference is not None and options.ld_reference != options.genotypes:
-        reference = open_fileset(folder / options.ld_reference)
+    reference = _open_reference(options, folder, target, cache, executor)
 
     def effects(trait: str) -> CohortEffects:
         beta_hat, n = marginal_effects(target, cohort, trait, executor)
-        if reference is target:
-            return CohortEffects(beta_hat, n)
+        k = [t.name for t in cohort.traits].index(trait)
+        share = float(np.nanmean(cohort.y[:, k])) if cohort.traits[k].kind == "binary" else None
+        if reference.variants is target.variants:
+            return CohortEffects(beta_hat, n, share)
         v = reference.variants
         own = FittedWeights(
             v["chromosome"].astype(str).to_numpy(object), v["position"].to_numpy(np.int64), v["a1"].to_numpy(object),
@@ -141,10 +175,11 @@ def _fit_summary(
             {}, (),
         )  # fmt: skip
         row, sign = own.find_in(target)
-        return CohortEffects(np.where(row >= 0, beta_hat[np.maximum(row, 0)] * sign, np.nan), n)
+        return CohortEffects(np.where(row >= 0, beta_hat[np.maximum(row, 0)] * sign, np.nan), n, share)
 
     names = [t.name for t in cohort.traits]
-    return fit_weights(options, folder, names, reference, executor, effects)
+    spread = {n: float(residual_trait(cohort, n, np.isfinite(cohort.y[:, k])).std()) for k, n in enumerate(names)}
+    return fit_weights(options, folder, names, reference, executor, effects, spread)
 
 
 def _join(parts: list[Scores]) -> Scores:
@@ -226,13 +261,31 @@ def _label(values: Floats, chromosomes: Any, samples: NDArray[Any], traits: Any)
     return xr.DataArray(values, dims=("chromosome", "sample", "trait"), coords=coords)
 
 
-def _export_loco(loco: xr.DataArray, folder: Path) -> None:
-    """Write REGENIE files: one .loco per trait and pred.list."""
-    files = {}
+def _export_loco(prediction: Prediction, role: str, cohort: Cohort, folder: Path) -> None:
+    """Write REGENIE files: one .loco per trait and pred.list.
+
+    REGENIE's unit is the standard deviation of the covariate-adjusted trait (log odds for a binary one), to be used as
+    an offset: a prediction that enters our null model as a covariate is first multiplied with its whole-genome slope.
+    """
+    loco, files = prediction.loco, {}
     for trait in loco["trait"].values.tolist():
+        values = loco.sel(trait=trait, drop=True)
+        if loco.attrs.get("unit") != RESIDUAL_SD:
+            slope = float(prediction.record[trait]["slope"]) if role == "covariate" else 1.0
+            values = (values - values.mean("sample")) * (slope / _unit_of(cohort, trait, values))
         files[trait] = folder / f"{trait}.loco"
-        write_loco(files[trait], loco.sel(trait=trait, drop=True))
+        write_loco(files[trait], values)
     write_prediction_list(folder / "pred.list", files)
+
+
+def _unit_of(cohort: Cohort, trait: str, values: xr.DataArray) -> float:
+    """Return the standard deviation of a quantitative trait with covariates projected out; 1 for a binary one."""
+    k = [t.name for t in cohort.traits].index(trait)
+    if cohort.traits[k].kind == "binary":
+        return 1.0
+    chosen = np.isfinite(cohort.y[:, k]) & np.isfinite(values.values).all(axis=0)
+    X, names = cohort.design(chosen)
+    return residual_sd(cohort.y[chosen, k], orthonormal_design(X, np.ones(len(X)), names))
 
 
 def _export_weights(fitted: FittedWeights, folder: Path, build: str | None) -> None:

@@ -59,7 +59,7 @@ def judge_scores(options: Predictor, cohort: Cohort, scores: Scores) -> Scores:
         traits=tuple(scores.traits[k] for k in kept),
         values=scores.values[:, :, kept],
         record=record,
-        messages=tuple(messages),
+        messages=tuple(dict.fromkeys(messages)),
     )
 
 
@@ -78,16 +78,18 @@ def _judge(
 ) -> list[Verdict]:
     """Return the verdicts on overlap and ascertainment that the numbers at hand allow."""
     binary = next(t.kind for t in cohort.traits if t.name == trait) == "binary"
+    effective = binary and bool(entry.get("n_is_effective"))
     verdicts = []
     promised = entry.get("r2_promised")
     if promised and promised > 0 and entry.get("method") != "block-ridge":
-        # w'Rw is on the scale of a trait of variance one; the slope that is calibrated there is slope / sd(y)
+        # w'Rw is on the scale of a trait of variance one; the slope that is calibrated there is slope / sd(y). With
+        # effective sample sizes it is that of a sample with as many cases as controls, here 4 K (1 - K) times as much
         scale = 1.0 if binary else float(np.sqrt(model.variance_before))
         unit = float(entry.get("sd_y", scale)) if not binary else 1.0
         verdicts.append(
             judge_overlap(
                 r2_observed=max(model.r2, 1e-12),
-                r2_promised=float(promised),
+                r2_promised=float(promised) * (_balance(cohort, trait) if effective else 1.0),
                 slope=float(model.slope[0]) * unit / scale,
                 slope_se=float(model.slope_se[0]) * unit / scale,
                 n=len(model.residual),
@@ -100,7 +102,17 @@ def _judge(
         message = "the training GWAS contains this cohort, which breaks the test of a binary trait"
         verdicts.append(Verdict(Severity.ERROR, f"{message}; set predictor.allow_overlap to go on all the same"))
     if binary and prevalence is not None:
-        y = cohort.y[:, [t.name for t in cohort.traits].index(trait)]
-        share = float(np.nanmean(y))
+        share = _case_share(cohort, trait)
         verdicts.append(judge_ascertainment(prevalence=prevalence, case_share=share, allow=options.allow_ascertained))
     return verdicts
+
+
+def _case_share(cohort: Cohort, trait: str) -> float:
+    """Return the share of cases among the analysed samples."""
+    return float(np.nanmean(cohort.y[:, [t.name for t in cohort.traits].index(trait)]))
+
+
+def _balance(cohort: Cohort, trait: str) -> float:
+    """Return 4 K (1 - K), K the share of cases."""
+    share = _case_share(cohort, trait)
+    return 4 * share * (1 - share)

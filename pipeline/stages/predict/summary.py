@@ -10,28 +10,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.align import chromosome_order
 from pipeline.cluster import Executor, ThreadExecutor
 from pipeline.config import Predictor, per_trait
 from pipeline.errors import ConfigError, InputError
-from pipeline.io.plink import BedFile, Fileset
+from pipeline.io.ld_store import LdBlock
 from pipeline.io.summary_statistics import SummaryStatistics, read_summary_statistics
-from pipeline.stages.predict.scoring import ROWS_AT_ONCE, FittedWeights, decode_rows
+from pipeline.stages.predict.reference import LdReference
+from pipeline.stages.predict.scoring import FittedWeights
 from predictors.base import BlockStatistics, PredictorError, PredictorFit, tune_on_summary
 from predictors.harmonise import Harmonised, VariantTable, harmonise
-from predictors.ld import (
-    compute_ld_scores,
-    compute_sparse_r2,
-    correlation_from_dosage,
-    describe_reference_size,
-    split_blocks,
-)
+from predictors.ld import compute_ld_scores, describe_reference_size
 from predictors.ldsc import fit_ld_score_regression
 from predictors.overlap import subtract_cohort
 from predictors.quality import check_quality, standardise_effects
 from predictors.registry import find_method
 
 Floats = NDArray[np.float64]
+SURE = 3.0  # standard errors
+SCALE_LIMIT = 2.0  # how far off, as a factor, a sample size may look
 MIN_H2 = 0.01  # the floor of an estimated heritability, so that a noisy estimate still gives a (small) predictor
 
 
@@ -39,9 +35,10 @@ def fit_weights(
     options: Predictor,
     folder: Path,
     names: list[str],
-    reference: Fileset,
+    reference: LdReference,
     executor: Executor,
     effects: Callable[[str], CohortEffects],
+    expected_sd: Mapping[str, float],
 ) -> FittedWeights:
     """Fit the weights of every trait that has summary statistics.
 
@@ -55,6 +52,8 @@ def fit_weights(
         executor: where tasks run.
         effects: gives the cohort's own marginal effects of a trait on the reference's variants, for methods that need
             tuning data and for leaving the cohort out of the GWAS.
+        expected_sd: per trait, the standard deviation that its GWAS should show: 2 with effective sample sizes
+            (log odds), else the cohort's.
 
     Raises:
         ConfigError: no summary statistics are named.
@@ -66,17 +65,16 @@ def fit_weights(
     sizes = per_trait(options.n_samples, names, "predictor.n_samples")
     h2_given = per_trait(options.heritability, names, "predictor.heritability")
     sources = {name: (path, sizes.get(name)) for name, path in files.items()}
-    bim = reference.variants
-    frequency = reference_frequencies(reference, executor)
+    bim, frequency = reference.variants, reference.frequency
     matched: dict[Any, MatchedStatistics] = {}
     for name, source in sources.items():
         if source not in matched:
             matched[source] = match_statistics(folder / source[0], source[1], options.columns, bim, frequency, name)
     union = np.unique(np.concatenate([m.target for m in matched.values()]))
-    blocks = compute_ld(reference, union, options.max_block_variants, executor)
+    blocks = reference.compute_blocks(union, options.max_block_variants, executor)
     weights = np.zeros((len(union), len(files)))
     record: dict[str, dict[str, Any]] = {}
-    messages = [describe_reference_size(reference.n_samples)]
+    messages = [] if reference.n_samples is None else [describe_reference_size(reference.n_samples)]
     fits: dict[Any, tuple[Floats, dict[str, Any]]] = {}
     for k, (name, source) in enumerate(sources.items()):
         own = find_method(options.method).needs_tuning or options.subtract_cohort
@@ -84,6 +82,8 @@ def fit_weights(
         if key not in fits:
             fits[key] = _fit_trait(options, matched[source], union, blocks, reference.n_samples, key[1], name, effects)
             messages += matched[source].messages
+            messages.append(_check_scale(matched[source].record, name, expected_sd[name]))
+            messages += [f"trait '{name}', {options.method}: {step}" for step in fits[key][1].get("fallbacks", ())]
         weights[:, k], record[name] = fits[key]
     label = bim["chromosome"].astype(str).to_numpy(object)[union]
     a1, a2, ids = (bim[c].to_numpy(object)[union] for c in ("a1", "a2", "id"))
@@ -91,6 +91,22 @@ def fit_weights(
         label, bim["position"].to_numpy(np.int64)[union], a1, a2, ids, frequency[union], weights, tuple(sources),
         record, tuple(m for m in messages if m),
     )  # fmt: skip
+
+
+def _check_scale(record: Mapping[str, Any], trait: str, expected: float) -> str:
+    """Return a warning when the sample sizes do not go with the standard errors, else an empty text.
+
+    ``sqrt(n se^2 + beta^2) sd(g)`` is the trait's standard deviation: the cohort's, or 1 of a standardised trait.
+    """
+    seen = float(record["sd_y"])
+    factors = [(seen / unit) ** 2 for unit in ((2.0,) if record["n_is_effective"] else (expected, 1.0))]
+    if any(1 / SCALE_LIMIT < factor < SCALE_LIMIT for factor in factors):
+        return ""
+    return (
+        f"trait '{trait}': sample sizes look {factors[0]:.2g} times what the standard errors say (the trait has sd "
+        f"{seen:.3g} there, {2.0 if record['n_is_effective'] else expected:.3g} is expected): check n, or whether the "
+        f"GWAS is in another unit"
+    )
 
 
 @dataclass(frozen=True)
@@ -149,6 +165,7 @@ def match_statistics(
         "variants": int(keep.sum()),
         "sd_y": quality.sd_y,
         "n": float(np.median(n[keep])),
+        "n_is_effective": bool(np.any(statistics.n_eff[found.source] != statistics.n[found.source])),
         "mean_chi2": float(np.mean((beta[keep] / se[keep]) ** 2)),
     }
     messages = tuple(f"{path.name}: {m}" for m in (*found.messages, *quality.messages))
@@ -165,10 +182,24 @@ def _harmonise(statistics: SummaryStatistics, reference: VariantTable) -> Harmon
 
 @dataclass(frozen=True)
 class CohortEffects:
-    """Standardised marginal effects of a trait in the cohort, per variant of the reference (NaN: not genotyped)."""
+    """Standardised marginal effects of a trait in the cohort, per variant of the reference (NaN: not genotyped).
+
+    Attributes:
+        beta_hat: (M,) correlations with the trait, covariates projected out.
+        n: samples.
+        case_share: share of cases, None for a quantitative trait.
+    """
 
     beta_hat: Floats
-    n: int
+    n: float
+    case_share: float | None = None
+
+    def on_effective_scale(self) -> CohortEffects:
+        """Return the effects standardised with ``n_eff = 4 K (1 - K) n``, as a GWAS that counts its cases has them."""
+        if self.case_share is None:
+            return self
+        balance = 4 * self.case_share * (1 - self.case_share)
+        return replace(self, beta_hat=self.beta_hat / np.sqrt(balance), n=self.n * balance)
 
 
 def _subtract(matched: MatchedStatistics, own: CohortEffects, trait: str) -> MatchedStatistics:
@@ -191,96 +222,12 @@ def _map_on_threads(function: Callable[..., Any], *items: Any) -> list[Any]:
     return ThreadExecutor().run(lambda args: function(*args), list(zip(*items, strict=True)))
 
 
-@dataclass(frozen=True)
-class LdTask:
-    """Variants of one chromosome of the LD reference."""
-
-    beds: tuple[BedFile, ...]
-    rows: NDArray[np.int64]
-    position: NDArray[np.int64]
-    n_samples: int
-    max_block: int
-
-    def read(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Return (n, stop - start) A1 dosages, missing calls at their mean."""
-        return decode_rows(self.beds, self.rows[start:stop], np.arange(self.n_samples, dtype=np.int32), self.n_samples)[
-            0
-        ].T
-
-
-@dataclass(frozen=True)
-class LdBlock:
-    """One block: (m,) variants of the reference and their correlation R (m, m) float32."""
-
-    rows: NDArray[np.int64]
-    R: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class _FrequencyTask:
-    beds: tuple[BedFile, ...]
-    start: int
-    stop: int
-    n_samples: int
-
-
-def _frequency_task(task: _FrequencyTask) -> NDArray[np.float32]:
-    """Return the A1 frequencies of a stretch of variants."""
-    parts = []
-    for start in range(task.start, task.stop, ROWS_AT_ONCE):
-        rows = np.arange(start, min(start + ROWS_AT_ONCE, task.stop))
-        parts.append(decode_rows(task.beds, rows, np.arange(task.n_samples, dtype=np.int32), task.n_samples)[1])
-    return np.concatenate(parts)
-
-
-def reference_frequencies(reference: Fileset, executor: Executor) -> Floats:
-    """Return the A1 frequency of every variant of a fileset."""
-    step = 16 * ROWS_AT_ONCE
-    tasks = [
-        _FrequencyTask(reference.beds, start, min(start + step, reference.n_variants), reference.n_samples)
-        for start in range(0, reference.n_variants, step)
-    ]
-    return np.concatenate(executor.run(_frequency_task, tasks)).astype(np.float64)
-
-
-def compute_ld(reference: Fileset, rows: NDArray[np.int64], max_block: int, executor: Executor) -> list[LdBlock]:
-    """Return LD blocks of chosen reference variants, in genome order; one task per chromosome.
-
-    Blocks are cut where the least r2 is lost (`predictors.ld.split_blocks`).
-    """
-    label = reference.variants["chromosome"].astype(str).to_numpy(object)[rows]
-    position = reference.variants["position"].to_numpy(np.int64)[rows]
-    tasks = []
-    for chromosome in sorted(set(label), key=chromosome_order):
-        here = np.flatnonzero(label == chromosome)
-        here = here[np.argsort(position[here], kind="stable")]
-        tasks.append(LdTask(reference.beds, rows[here], position[here], reference.n_samples, max_block))
-    return [block for part in executor.run(_ld_task, tasks) for block in part]
-
-
-def _ld_task(task: LdTask) -> list[LdBlock]:
-    """Split one chromosome and compute the correlation of each block."""
-    order = np.argsort(task.rows)
-    sorted_task = LdTask(task.beds, task.rows[order], task.position[order], task.n_samples, task.max_block)
-    if np.any(np.diff(sorted_task.position) < 0):
-        raise InputError(
-            f"{task.beds[0].path}: variants of a chromosome are not sorted by position; sort the fileset "
-            f"(plink2 --make-pgen --sort-vars)"
-        )
-    r2 = compute_sparse_r2(sorted_task.read, sorted_task.position, window=task.max_block)
-    cuts = split_blocks(r2, min_size=min(100, task.max_block), max_size=task.max_block).boundaries
-    blocks = []
-    for low, high in zip(cuts[:-1], cuts[1:], strict=True):
-        blocks.append(LdBlock(sorted_task.rows[low:high], correlation_from_dosage(sorted_task.read(low, high))))
-    return blocks
-
-
 def _fit_trait(
     options: Predictor,
     matched: MatchedStatistics,
     union: NDArray[np.int64],
     blocks: list[LdBlock],
-    n_reference: int,
+    n_reference: int | None,
     h2_given: float | None,
     trait: str,
     effects: Callable[[str], CohortEffects],
@@ -289,6 +236,8 @@ def _fit_trait(
     record = dict(matched.record)
     method = find_method(options.method)
     own = effects(trait) if method.needs_tuning or options.subtract_cohort else None
+    if own is not None and record["n_is_effective"]:
+        own = own.on_effective_scale()
     if options.subtract_cohort and own is not None:
         matched = _subtract(matched, own, trait)
         record["cohort_subtracted"] = float(own.n)
@@ -306,12 +255,8 @@ def _fit_trait(
         h2 = h2_given
         if h2 is None:
             order = np.concatenate(places)
-            chi2 = matched.n[order] * matched.beta_hat[order] ** 2 / (1 - matched.beta_hat[order] ** 2)
-            ldsc = fit_ld_score_regression(
-                chi2, np.concatenate(ld_scores), matched.n[order], n_variants_reference=len(order)
-            )
-            record["ld_score_regression"] = vars_of(ldsc)
-            h2 = float(np.clip(ldsc.h2, MIN_H2, 1.0))
+            h2, how = _estimate_h2(matched.beta_hat[order], matched.n[order], np.concatenate(ld_scores))
+            record |= how
         arguments: dict[str, Any] = {"map_function": _map_on_threads}
         if method.seeded:
             arguments["seed"] = options.seed
@@ -324,8 +269,24 @@ def _fit_trait(
     weights = np.zeros(len(union))
     for at, w in zip(places, fit.weights, strict=True):
         weights[np.searchsorted(union, matched.target[at])] = w * matched.scale[at]
-    record |= {**fit.record, "h2": h2, "r2_promised": fit.r2_promised, "blocks": len(statistics)}
+    record |= {"h2": h2, **fit.record, "r2_promised": fit.r2_promised, "blocks": len(statistics)}
     return weights, record
+
+
+def _estimate_h2(beta_hat: Floats, n: Floats, ld_scores: Floats) -> tuple[float, dict[str, Any]]:
+    """Return the heritability by LD score regression, and how it was found.
+
+    The free intercept costs precision: with few variants h2 is all noise. When it is not three standard errors above
+    zero the intercept is fixed at 1, ``h2 = M mean(chi2 - 1) / mean(n l)``.
+    """
+    chi2 = n * beta_hat**2 / (1 - beta_hat**2)
+    M = len(chi2)
+    free = fit_ld_score_regression(chi2, ld_scores, n, n_variants_reference=M)
+    h2, intercept = free.h2, "free"
+    if not (free.h2 > SURE * free.h2_se and free.h2 < 1):
+        h2, intercept = float(M * np.mean(chi2 - 1) / np.mean(n * np.maximum(ld_scores, 1))), "fixed at 1"
+    how = {"ld_score_regression": vars_of(free), "ld_score_intercept": intercept}
+    return float(np.clip(h2, MIN_H2, 1.0)), how
 
 
 def vars_of(value: Any) -> dict[str, Any]:

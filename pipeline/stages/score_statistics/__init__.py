@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from pipeline.io.catalogue import Catalogue, StudyVariants
 from pipeline.io.cohort import Cohort
 from pipeline.io.null_models import NullModels
 from pipeline.schema import BUNDLE_VARIANTS
-from pipeline.stages.score_statistics.batch import MALE_HETEROZYGOTES, RunBatch
+from pipeline.stages.score_statistics.batch import MALE_HETEROZYGOTES, run_batch
 from pipeline.stages.score_statistics.genotypes import BatchTask, GeneRows, StudyContext, open_context, write_context
 from pipeline.stages.score_statistics.sex import check_sexes
 from pipeline.stages.score_statistics.sharing import plan_sharing
@@ -97,6 +98,18 @@ def plan_batches(
             )
         )
     return tasks
+
+
+@dataclass(frozen=True)
+class RunBatch:
+    """The task function with what is common to all batches; small, so that it travels cheaply."""
+
+    null_models: Path
+    stamp: str
+
+    def __call__(self, task: BatchTask) -> str:
+        """Run one batch."""
+        return run_batch(task, self.null_models, self.stamp)
 
 
 def compute_score_statistics(

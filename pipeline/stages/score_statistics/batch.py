@@ -145,15 +145,3 @@ def _gene_table(
         for c in BUNDLE_GENES.columns
     }
     return pa.table(columns)
-
-
-@dataclass(frozen=True)
-class RunBatch:
-    """The task function with what is common to all batches; small, so that it travels cheaply."""
-
-    null_models: Path
-    stamp: str
-
-    def __call__(self, task: BatchTask) -> str:
-        """Run one batch."""
-        return run_batch(task, self.null_models, self.stamp)

@@ -197,9 +197,10 @@ def _scan(task: BatchTask, context: StudyContext) -> Arrays:
     """Read and scan the packed rows of a batch, a cache-sized piece at a time."""
     step = max(1, SCAN_BYTES // task.beds[0].row_bytes)
     n_file = len(context.position)
+    buffer = np.empty((min(step, len(task.rows)), task.beds[0].row_bytes), np.uint8)
     pieces = []
     for start in range(0, len(task.rows), step):
-        packed = read_packed_rows(task.beds, task.rows[start : start + step])
+        packed = read_packed_rows(task.beds, task.rows[start : start + step], buffer)
         pieces.append(scan_carriers(packed, n_file, context.position, n_file))
     indptr = np.concatenate([[0], *[np.diff(p[0]) for p in pieces]]).cumsum()
     sample, dosage, a1_counted = (np.concatenate([p[k] for p in pieces]) for k in (1, 2, 3))

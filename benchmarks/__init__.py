@@ -1,0 +1,1 @@
+"""What is fast, against what, printed as ratios: ``python -m benchmarks``."""

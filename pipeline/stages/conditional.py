@@ -1,0 +1,219 @@
+"""Conditional analysis from study bundles: gene tests with index variants regressed out of (U, V).
+
+Shared statistics hold V within a gene's variants only, so an index variant must be listed in the gene's own set
+(whatever its frequency or mask: the bundle keeps all variants up to `score_statistics.max_maf`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.config import Tests
+from pipeline.errors import MatchError
+from pipeline.gene_tests.conditional import GENOME_WIDE, condition_scores, select_index_variants
+from pipeline.gene_tests.registry import TESTS
+from pipeline.io.bundle import Bundle, StudyGene
+from pipeline.io.catalogue import Catalogue, unordered_key
+from pipeline.io.results import write_parquet
+from pipeline.io.variant_keys import parse_variant_keys
+from pipeline.schema import CONDITIONAL
+from pipeline.stages.meta import (
+    LN10,
+    CountedAllele,
+    GeneRequest,
+    MetaTask,
+    Selection,
+    SharedV,
+    TraitGroup,
+    UnionFrequency,
+    UnionGene,
+    evaluate_selection,
+    group_traits,
+    included_variants,
+    plan_tasks,
+    pool_frequencies,
+    select_variants,
+    sum_studies,
+    unite_gene,
+)
+
+Floats = NDArray[np.float64]
+Key = tuple[str, int, str, str]
+
+
+@dataclass(frozen=True)
+class IndexRule:
+    """Which variants are regressed out.
+
+    Attributes:
+        keys: (chromosome, position, allele, allele) of the variants given; None selects them per gene and trait.
+        max_log_p: natural logarithm of the largest conditional p that lets a variant in, when they are selected.
+    """
+
+    keys: frozenset[Key] | None
+    max_log_p: float = GENOME_WIDE
+
+
+def run_conditional(
+    bundles: Sequence[Path],
+    catalogue: Catalogue,
+    tests: Tests,
+    index: Sequence[str] | Literal["auto"],
+    out: Path,
+    maf: Literal["joint", "study"] = "joint",
+    max_p: float = 5e-8,
+) -> Path:
+    """Write ``conditional_tests.parquet`` and return its path.
+
+    Genes without an index variant of their own have no row.
+
+    Args:
+        bundles: of the studies.
+        catalogue: genes and masks.
+        tests: of the configuration; tests on collapsed burdens, pathways and the omnibus are passed over.
+        index: variants as chromosome:position:ref:alt, alleles in either order; ``auto`` selects them per gene and
+            trait by stepwise conditioning while the best conditional p is below ``max_p``.
+        out: folder of the table.
+        maf: frequency policy.
+        max_p: for ``auto``.
+
+    Raises:
+        MatchError: an index variant is not named as expected, or none is in any gene's set.
+    """
+    rule = IndexRule(None, float(np.log(max_p))) if index == "auto" else IndexRule(parse_index(index))
+    opened = [Bundle(path) for path in bundles]
+    groups = group_traits(opened)
+    names = [name for name in tests.names if name in TESTS]
+    rows: list[dict[str, Any]] = []
+    for task in plan_tasks(catalogue, [Path(b) for b in bundles], tests, maf, None, out):
+        task = replace(task, tests=_with_names(tests, names))
+        found = [bundle.read_genes(g.gene for g in task.genes) for bundle in opened]
+        for request in task.genes:
+            here = {k: genes[request.gene] for k, genes in enumerate(found) if request.gene in genes}
+            rows += condition_gene(request, here, opened, groups, task, rule)
+    if rule.keys is not None and not rows:
+        raise MatchError(
+            f"none of the {len(rule.keys)} index variants (such as {':'.join(map(str, min(rule.keys)))}) is in a gene's"
+            " own set in any bundle; add it to the gene in genes.sets and compute the bundles again"
+        )
+    path = out / CONDITIONAL.name
+    write_parquet(path, pa.Table.from_pylist(rows, schema=CONDITIONAL.arrow))
+    return path
+
+
+def _with_names(tests: Tests, names: list[str]) -> Tests:
+    """Return the tests section with other names."""
+    values = {field: getattr(tests, field) for field in Tests.__struct_fields__}
+    return Tests(**{**values, "names": names})
+
+
+def parse_index(names: Sequence[str]) -> frozenset[Key]:
+    """Return index variants by (chromosome, position, first and second allele in alphabetical order).
+
+    Raises:
+        MatchError: a name is not chromosome:position:ref:alt.
+    """
+    keys = parse_variant_keys(list(names)).key
+    out = set()
+    for name, key in zip(names, keys, strict=True):
+        if not key:
+            raise MatchError(f"index variant '{name}' is not named chromosome:position:ref:alt")
+        chromosome, position, a, b = key.split(":")
+        out.add((chromosome, int(position), min(a, b), max(a, b)))
+    return frozenset(out)
+
+
+def condition_gene(
+    request: GeneRequest,
+    here: dict[int, StudyGene],
+    bundles: Sequence[Bundle],
+    groups: Sequence[TraitGroup],
+    task: MetaTask,
+    rule: IndexRule,
+) -> Iterator[dict[str, Any]]:
+    """Give the conditional rows of one gene, trait by trait."""
+    union = unite_gene(request, here)
+    for group in groups:
+        frequency = pool_frequencies(union, group, request.external)
+        selections = list(select_variants(request, union, frequency, group, task, []))
+        included = included_variants(union, frequency, task)
+        calibrate = task.tests.calibrate == "spa"
+        for shared in sum_studies(bundles, union, group, request.chromosome, included, calibrate):
+            for t in range(len(shared.traits)):
+                alone = take_trait(shared, t)
+                index = find_index(rule, request.chromosome, union, frequency, alone)
+                if len(index):
+                    yield from _rows(request, union, frequency, group, alone, selections, index, task)
+
+
+def take_trait(shared: SharedV, t: int) -> SharedV:
+    """Return the statistics of one trait."""
+    one = slice(t, t + 1)
+    per_study = tuple((U[one], V, scale[one]) for U, V, scale in shared.per_study)
+    return SharedV(shared.traits[one], shared.U[one], shared.V, shared.scale[one], per_study, None, shared.note)
+
+
+def find_index(
+    rule: IndexRule, chromosome: str, union: UnionGene, frequency: UnionFrequency, shared: SharedV
+) -> NDArray[np.intp]:
+    """Return the positions of a gene's index variants for one trait."""
+    if rule.keys is None:
+        return select_index_variants(
+            shared.U[0], shared.V, float(shared.scale[0]), candidates=frequency.is_polymorphic, max_log_p=rule.max_log_p
+        ).index
+    keys = unordered_key(union.position, union.ref, union.alt)
+    return np.array([j for j, (p, a, b) in enumerate(keys) if (chromosome, p, a, b) in rule.keys], np.intp)
+
+
+def condition_shared(shared: SharedV, index: NDArray[np.intp]) -> tuple[SharedV, NDArray[np.bool_]]:
+    """Return the statistics given the index variants, and which variants are left."""
+    U, V, left = condition_scores(shared.U, shared.V, index)
+    per_study = []
+    for U_k, V_k, scale_k in shared.per_study:
+        left_U, left_V, _ = condition_scores(U_k, V_k, index)
+        per_study.append((left_U, left_V, scale_k))
+    return replace(shared, U=U, V=V, per_study=tuple(per_study), replicates=None), left
+
+
+def _rows(
+    request: GeneRequest,
+    union: UnionGene,
+    frequency: UnionFrequency,
+    group: TraitGroup,
+    shared: SharedV,
+    selections: Sequence[Selection],
+    index: NDArray[np.intp],
+    task: MetaTask,
+) -> Iterator[dict[str, Any]]:
+    """Give the rows of one gene and trait."""
+    conditioned, left = condition_shared(shared, index)
+    counted = CountedAllele.of(frequency, task.tests.frequency)
+    names = ",".join(f"{request.chromosome}:{union.position[j]}:{union.ref[j]}:{union.alt[j]}" for j in index)
+    for selection in selections:
+        kept = replace(
+            selection,
+            in_bin=selection.in_bin[left[selection.in_bin]],
+            in_mask=selection.in_mask[left[selection.in_mask]],
+        )
+        if not len(kept.in_bin):
+            continue
+        tested = evaluate_selection(request, union, group, conditioned, kept, counted, task, 1.0)
+        for test, weights, result in tested.rows:
+            log_p = float(result.log_p[0])
+            values = (result.statistic, result.beta, result.se, result.p_error)
+            statistic, beta, se, error = (float("nan") if v is None else float(v[0]) for v in values)
+            yield {
+                "gene": request.gene, "chromosome": request.chromosome, "start": request.start, "end": request.end,
+                "trait": shared.traits[0], "mask": kept.mask, "max_maf": kept.max_maf, "weights": weights,
+                "test": test, "n_studies": len(union.studies), "n_samples": group.n_samples,
+                "n_variants": len(kept.in_bin), "mac": float(counted.mac[kept.in_bin].sum()), "statistic": statistic,
+                "beta": beta, "se": se, "p": float(np.exp(log_p)), "log10p": abs(log_p) / LN10,
+                "method": result.method, "p_error": error, "note": result.note, "index_variants": names,
+            }  # fmt: skip

@@ -1,0 +1,87 @@
+"""Which variants carry a row: rows of drivers.parquet for the gene tests that have no single effect."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.gene_tests.base import ScoreStatistics, TestResult
+from pipeline.gene_tests.components import take_variants
+from pipeline.gene_tests.registry import DEFAULT_WEIGHTS, evaluate
+from pipeline.gene_tests.skat import find_drivers
+
+COMPONENTS = ("skat", "skat-o", "skat-o-exact", "acat-v", "acat-o", "skat-joint", "skat-het")
+SEARCHES = ("step-up", "all-maf", "groupings")
+TOP = 10
+LN10 = float(np.log(10.0))
+
+
+def driver_rows(
+    stats: ScoreStatistics, test: str, weights: str, result: TestResult, limit: float, collapse_mac: float
+) -> list[tuple[int, int, dict[str, Any]]]:
+    """Return (trait, variant, columns) of the leading variants of every trait whose p-value is below ``limit``.
+
+    Variants are ranked by their part of SKAT's Q under the first of the row's weights, at most ten of them; each is
+    left out in turn and the row computed again. A searched row lists the variants that the search took instead.
+
+    Args:
+        stats: what the test saw.
+        test: its name; tests with one effect have no rows.
+        weights: of the row.
+        result: of the row.
+        limit: p-value.
+        collapse_mac: as the test saw it.
+    """
+    if test not in (*COMPONENTS, *SEARCHES) or result.note or limit <= 0.0:
+        return []
+    schemes = tuple(weights.split("+")) if weights else DEFAULT_WEIGHTS[:1]
+    rows: list[tuple[int, int, dict[str, Any]]] = []
+    V = stats.V.diagonal()
+    for t in np.flatnonzero(result.log_p < np.log(limit)):
+        order, share = find_drivers(stats, schemes[0], stats.n_variants)
+        share_of = dict(zip(order[t].tolist(), share[t].tolist(), strict=True))
+        chosen = _chosen(result, int(t)) if test in SEARCHES else order[t][:TOP]
+        for j in sorted(chosen.tolist(), key=lambda i: -share_of[i]):
+            without = np.nan if test in SEARCHES else _without(stats, int(t), j, test, schemes, collapse_mac)
+            columns = {
+                "log10p": float(-result.log_p[t]) / LN10,
+                "share": share_of[j],
+                "z": float(stats.U[t, j] / np.sqrt(V[j] * stats.scale[t])) if V[j] > 0 else np.nan,
+                "log10p_without": without,
+                "detail": describe_detail(result, int(t)),
+            }
+            rows.append((int(t), int(j), columns))
+    return rows
+
+
+def describe_detail(result: TestResult, t: int) -> str:
+    """Return what a row's best choice was: rho, threshold or grouping."""
+    d = result.detail
+    if "rho" in d:
+        return f"rho={np.asarray(d['rho'])[t]:g}"
+    if "grouping" in d:
+        names = d["grouping"]
+        grouping = names[t] if isinstance(names, tuple) else ""
+        return f"chosen {grouping}".strip()
+    if "rare_part" in d:
+        return f"rare_part={np.asarray(d['rare_part'])[t]:.3g}"
+    return ""
+
+
+def _chosen(result: TestResult, t: int) -> NDArray[np.intp]:
+    """Return the variants that a search took."""
+    return np.flatnonzero(np.asarray(result.detail["chosen"])[t])
+
+
+def _without(stats: ScoreStatistics, t: int, j: int, test: str, schemes: tuple[str, ...], collapse_mac: float) -> float:
+    """Return -log10 p of a row of one trait without one variant; NaN when nothing is left."""
+    if stats.n_variants < 2:
+        return float("nan")
+    alone = ScoreStatistics(
+        stats.U[t : t + 1], stats.V, stats.scale[t : t + 1], stats.maf, stats.mac, stats.n_samples[t : t + 1],
+        stats.rare, stats.annotations, tuple((U[t : t + 1], V, scale[t : t + 1]) for U, V, scale in stats.per_study),
+    )  # fmt: skip
+    left = take_variants(alone, np.arange(stats.n_variants) != j)
+    return float(-evaluate(left, (test,), schemes, collapse_mac=collapse_mac)[0][2].log_p[0]) / LN10

@@ -1,0 +1,494 @@
+"""The predictor stage: weights, LD cache, overlap guard, exports, on a simulated study with and without overlap."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from scipy.stats import norm
+
+from pipeline import cli
+from pipeline.cluster import ThreadExecutor
+from pipeline.config import Predictor, RunConfig, load_config
+from pipeline.errors import ConfigError, FormatError, InputError, MatchError
+from pipeline.io.cohort import Cohort, open_cohort
+from pipeline.io.ld_store import LdBlock, digest_ld, find_layout, is_intact, read_banded, read_ld, write_ld
+from pipeline.io.plink import open_fileset
+from pipeline.run import Resources, run_study
+from pipeline.simulate.parameters import Parameters
+from pipeline.simulate.study import simulate_study
+from pipeline.stages.predict import predict
+from pipeline.stages.predict.individual import marginal_effects, residual_trait
+from pipeline.stages.predict.reference import FilesetReference, StoredReference
+
+PARAMETERS = Parameters(
+    study_sizes=[1500],
+    n_gwas=1500,
+    n_reference=1000,
+    n_chromosomes=8,
+    common_per_chromosome=250,
+    genes_per_chromosome=3,
+    variants_per_gene=8,
+    missing_phenotypes=0.0,
+    polygenicity=0.3,
+    spacing=20_000,
+    ld_decay=30_000.0,
+    causal_genes=1,
+)
+EXECUTOR = ThreadExecutor(2)
+
+
+class Study:
+    """A simulated study, its configuration and its cohort."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        simulate_study(folder, PARAMETERS)
+        self.config = load_config(folder / "study1.yaml", RunConfig)
+        self.cohort: Cohort = open_cohort(self.config, folder)
+        for trait in ("y", "cc"):
+            self._add_cohort_to_gwas(trait)
+
+    def gwas(self, trait: str = "y", suffix: str = "") -> pd.DataFrame:
+        return pd.read_csv(self.folder / f"gwas/{trait}{suffix}.tsv.gz", sep="\t")
+
+    def write_gwas(self, table: pd.DataFrame, name: str) -> str:
+        table.to_csv(self.folder / "gwas" / name, sep="\t", index=False)
+        return f"gwas/{name}"
+
+    def _add_cohort_to_gwas(self, trait: str) -> None:
+        """Write the fixed-effects meta-analysis of the independent GWAS and this cohort: full overlap."""
+        gwas, target = self.gwas(trait), open_fileset(self.folder / "study1/array.bed")
+        correlation, n = marginal_effects(target, self.cohort, trait, EXECUTOR)
+        own = pd.DataFrame({"id": target.variants["id"], "a1": target.variants["a1"], "r": correlation})
+        m = gwas.merge(own, left_on="variant_id", right_on="id")
+        sd = np.sqrt(2 * m["effect_allele_frequency"] * (1 - m["effect_allele_frequency"]))
+        y = self.cohort.y[:, [t.name for t in self.cohort.traits].index(trait)]
+        unit = residual_trait(self.cohort, trait, np.isfinite(y)).std()
+        unit = unit if trait == "y" else 1 / np.sqrt(y.mean() * (1 - y.mean()))
+        beta = m["r"] * np.where(m["effect_allele"] == m["a1"], 1, -1) * unit / sd
+        w, own_w = m["standard_error"] ** -2, (unit / sd / np.sqrt(n)) ** -2
+        m["beta"] = (w * m["beta"] + own_w * beta) / (w + own_w)
+        m["standard_error"] = (w + own_w) ** -0.5
+        m["p_value"] = 2 * norm.sf(np.abs(m["beta"] / m["standard_error"]))
+        m["n"] += n
+        if trait == "cc":
+            m["n_cases"] += int(y.sum())
+            m["n_controls"] += int(n - y.sum())
+        self.write_gwas(m[gwas.columns], f"{trait}_with.tsv.gz")
+
+    def predictor(self, **changes) -> Predictor:
+        return msgspec.structs.replace(
+            self.config.predictor, **{"summary_statistics": {"y": "gwas/y.tsv.gz"}, **changes}
+        )
+
+    def predict(self, out: Path, **changes):
+        return predict(self.predictor(**changes), self.folder, self.cohort, out, EXECUTOR, "GRCh38")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> Study:
+    return Study(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="module")
+def ridge(study, tmp_path_factory):
+    """Output folder and prediction of ridge."""
+    out = tmp_path_factory.mktemp("ridge")
+    return out, study.predict(out)
+
+
+def polygenic(folder: Path) -> np.ndarray:
+    from pipeline.io.null_models import read_array
+
+    return read_array(folder / "predict" / "polygenic_score.zarr", "polygenic_score").values
+
+
+# --- methods -------------------------------------------------------------------------------------------------------
+
+
+def test_ridge__is_calibrated_in_an_independent_cohort(ridge):
+    record = ridge[1].record["y"]
+    assert abs(record["r2_promised"] - record["r2_observed"]) < 0.02
+    # the slope's standard error is 0.07
+    assert 0.85 < record["slope"] < 1.15
+    assert record["ld_score_intercept"] in ("free", "fixed at 1")
+
+
+def test_predict__leaves_each_chromosome_out(ridge):
+    out, prediction = ridge
+    parts = polygenic(out)
+    assert parts.shape[0] == PARAMETERS.n_chromosomes
+    expected = parts.sum(axis=0)[None] - parts
+    assert np.allclose(prediction.loco.values, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", ["lassosum2", "ldpred2-grid", "block-ridge"])
+def test_predict__every_method_predicts_a_heritable_trait(study, tmp_path, method):
+    prediction = study.predict(tmp_path, method=method)
+    assert prediction.record["y"]["r2_observed"] > 0.05
+    loco = prediction.loco
+    assert dict(loco.sizes) == {"chromosome": 8, "sample": 1500, "trait": loco.sizes["trait"]}
+    assert np.isfinite(loco.sel(trait="y").values).all()
+
+
+def test_ldpred2_auto__writes_its_chains_and_repeats(study, tmp_path):
+    first = study.predict(tmp_path / "a", method="ldpred2-auto", seed=3)
+    again = study.predict(tmp_path / "b", method="ldpred2-auto", seed=3)
+    other = study.predict(tmp_path / "c", method="ldpred2-auto", seed=4)
+    assert np.array_equal(first.loco.values, again.loco.values)
+    assert not np.array_equal(first.loco.values, other.loco.values)
+    chains = pd.read_parquet(tmp_path / "a/predict/chains-y.parquet")
+    record = json.loads((tmp_path / "a/predict/record.json").read_text())["traits"]["y"]
+    assert chains["chain"].nunique() == record["n_chains"] == 30
+    assert (chains.groupby("chain").size() == record["burn_in"] + record["n_keep"]).all()
+    assert chains.groupby("chain")["kept"].first().sum() == record["n_kept"]
+    kept = chains[chains["kept"] & (chains["sweep"] >= record["burn_in"])]
+    assert np.isclose(kept["h2"].mean(), record["h2"], rtol=0.02)
+    assert record["chains"] == "chains-y.parquet"
+    assert (tmp_path / "a/predict/chains-y.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert 0.93 < first.record["y"]["slope"] < 1.15
+
+
+def test_ldpred2_auto__fallbacks_are_reported(study, tmp_path, monkeypatch):
+    monkeypatch.setattr("predictors.ldpred2.select_chains", lambda ranges: np.zeros(len(ranges), bool))
+    prediction = study.predict(tmp_path, method="ldpred2-auto")
+    record = json.loads((tmp_path / "predict/record.json").read_text())["traits"]["y"]
+    assert record["method"] == "ridge"
+    assert len(record["fallbacks"]) == 5
+    assert any("ridge weights instead of LDpred2-auto" in m and "trait 'y'" in m for m in prediction.messages)
+
+
+def test_stack__keeps_the_better_and_stays_linear(study, tmp_path):
+    noise = study.gwas()
+    rng = np.random.default_rng(1)
+    noise["beta"] = rng.standard_normal(len(noise)) * noise["standard_error"]
+    noise["p_value"] = 2 * norm.sf(np.abs(noise["beta"] / noise["standard_error"]))
+    name = study.write_gwas(noise, "noise.tsv.gz")
+    parts = [
+        Predictor(method="ridge", summary_statistics={"y": "gwas/y.tsv.gz"}),
+        Predictor(method="ridge", summary_statistics={"y": name}, heritability=0.3),
+    ]
+    prediction = study.predict(tmp_path, method="stack", stack=parts, summary_statistics={})
+    record = prediction.record["y"]
+    assert record["weights"][0] > 0.8
+    assert record["weights"][1] < 0.2
+    assert (tmp_path / "predict/part1/y.weights.txt.gz").exists()
+    assert (tmp_path / "predict/part2/y.weights.txt.gz").exists()
+    scores = polygenic(tmp_path)
+    assert np.allclose(prediction.loco.values, scores.sum(axis=0)[None] - scores, atol=1e-12)
+
+
+# --- LD on disk ----------------------------------------------------------------------------------------------------
+
+
+def test_ld_cache__is_used_and_rebuilt_when_damaged(study, ridge, tmp_path, monkeypatch):
+    cache, expected = tmp_path / "cache", ridge[1].loco.values
+    study.predict(tmp_path / "a", ld_cache=str(cache))
+    files = sorted(cache.glob("chr*.npz"))
+    assert len(files) == 8
+    stamps = [f.stat().st_mtime_ns for f in files]
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.stages.predict.reference.correlation_from_dosage", None)
+        again = study.predict(tmp_path / "b", ld_cache=str(cache))
+    assert np.array_equal(again.loco.values, expected)
+    assert [f.stat().st_mtime_ns for f in files] == stamps
+    content = files[0].read_bytes()
+    files[0].write_bytes(content[: len(content) // 2])
+    damaged = bytearray(files[1].read_bytes())
+    damaged[len(damaged) // 2] ^= 0xFF
+    files[1].write_bytes(bytes(damaged))
+    repaired = study.predict(tmp_path / "c", ld_cache=str(cache))
+    assert np.array_equal(repaired.loco.values, expected)
+    assert files[0].read_bytes()[:100] == content[:100]
+    assert not list(cache.glob(".*"))
+    study.predict(tmp_path / "d", ld_cache=str(cache), max_block_variants=150)
+    assert len(list(cache.glob("chr*.npz"))) == 16
+
+
+def test_read_ld__raises_on_other_inputs(tmp_path):
+    rows = np.arange(3)
+    digest = digest_ld(["a"], rows, 10)
+    assert digest != digest_ld(["b"], rows, 10) != digest_ld(["a"], rows, 11)
+    write_ld(tmp_path / "x.npz", digest, [LdBlock(rows, np.eye(3, dtype=np.float32))])
+    assert is_intact(tmp_path / "x.npz", digest)
+    assert not is_intact(tmp_path / "x.npz", "other")
+    assert read_ld(tmp_path / "x.npz", digest)[0].R.dtype == np.float32
+    with pytest.raises(FormatError, match="other inputs"):
+        read_ld(tmp_path / "x.npz", "other")
+    (tmp_path / "x.npz").write_bytes(b"PK\x03\x04 nothing")
+    with pytest.raises(FormatError, match="damaged LD"):
+        read_ld(tmp_path / "x.npz", digest)
+
+
+@pytest.fixture(scope="module")
+def blocks(study, tmp_path_factory):
+    """The reference fileset and its blocks."""
+    fileset = open_fileset(study.folder / "reference.bed")
+    reference = FilesetReference.open(fileset, tmp_path_factory.mktemp("cache"), EXECUTOR)
+    return reference, reference.compute_blocks(np.arange(fileset.n_variants), 1000, EXECUTOR)
+
+
+def write_prscs(folder: Path, reference: FilesetReference, blocks: list[LdBlock]) -> None:
+    h5py = pytest.importorskip("h5py")
+    folder.mkdir()
+    v = reference.variants
+    table = pd.DataFrame(
+        {"CHR": v["chromosome"], "SNP": v["id"], "BP": v["position"], "A1": v["a1"], "A2": v["a2"]}
+    ).assign(MAF=reference.frequency)
+    table.to_csv(folder / "snpinfo_test", sep="\t", index=False)
+    for chromosome in v["chromosome"].unique():
+        mine = [b for b in blocks if v["chromosome"][b.rows[0]] == chromosome]
+        with h5py.File(folder / f"ldblk_test_chr{chromosome}.hdf5", "w") as store:
+            for k, block in enumerate(mine):
+                group = store.create_group(f"blk_{k + 1}")
+                group["ldblk"] = block.R.astype(np.float64)
+                group["snplist"] = v["id"].to_numpy(object)[block.rows].astype("S")
+
+
+def write_viprs(folder: Path, reference: FilesetReference, blocks: list[LdBlock], dtype: str) -> None:
+    """Write version 2 Zarr groups by hand: they are JSON and raw bytes."""
+    v = reference.variants
+    for chromosome in v["chromosome"].unique():
+        root = folder / f"chr_{chromosome}"
+        mine = [b for b in blocks if v["chromosome"][b.rows[0]] == chromosome]
+        rows = [R[i, i + 1 :] for R in (b.R for b in mine) for i in range(len(R))]
+        at = np.concatenate([b.rows for b in mine])
+        data = np.concatenate(rows)
+        data = np.round(data * 127).astype(np.int8) if dtype == "int8" else data.astype(dtype)
+        write_array(root / "matrix/data", data)
+        write_array(root / "matrix/indptr", np.concatenate([[0], np.cumsum([len(r) for r in rows])]).astype(np.int64))
+        for name, column in (("snps", "id"), ("bp", "position"), ("a1", "a1"), ("a2", "a2")):
+            values = v[column].to_numpy()[at]
+            write_array(root / "metadata" / name, values if name == "bp" else values.astype("S"))
+        write_array(root / "metadata/maf", reference.frequency[at])
+        for group in (root, root / "matrix", root / "metadata"):
+            (group / ".zgroup").write_text('{"zarr_format": 2}')
+        (root / ".zattrs").write_text(json.dumps({"Chromosome": int(chromosome), "Sample size": 1000}))
+
+
+def write_array(path: Path, values: np.ndarray) -> None:
+    path.mkdir(parents=True)
+    meta = {"zarr_format": 2, "shape": [len(values)], "chunks": [len(values)], "dtype": values.dtype.str}
+    meta |= {"compressor": None, "fill_value": None, "order": "C", "filters": None}
+    (path / ".zarray").write_text(json.dumps(meta))
+    (path / "0").write_bytes(values.tobytes())
+
+
+def test_prscs_reference__gives_the_same_prediction(study, ridge, blocks, tmp_path):
+    write_prscs(study.folder / "ldblk_test", *blocks)
+    # the stored blocks hold more variants than survive quality control, so they are cut in other places
+    prediction = study.predict(tmp_path, ld_reference="ldblk_test")
+    assert np.corrcoef(prediction.loco.values.ravel(), ridge[1].loco.values.ravel())[0, 1] > 0.999
+    (study.folder / "ldblk_test/ldblk_test_chr2.hdf5").write_bytes(b"no")
+    with pytest.raises(FormatError, match=r"ldblk_test_chr2\.hdf5.*not a PRS-CS LD file"):
+        study.predict(tmp_path / "b", ld_reference="ldblk_test")
+
+
+def test_prscs_reference__says_when_h5py_is_absent(study, tmp_path, monkeypatch):
+    folder = tmp_path / "ldblk_x"
+    folder.mkdir()
+    (folder / "ldblk_x_chr1.hdf5").write_bytes(b"")
+    (folder / "snpinfo_x").write_text("CHR SNP BP A1 A2 MAF\n1 rs1 5 A G 0.2\n")
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(InputError, match="pip install h5py"):
+        StoredReference.open(folder).compute_blocks(np.array([0]), 100, EXECUTOR)
+
+
+@pytest.mark.parametrize(("dtype", "least"), [("float32", 0.999), ("int8", 0.995)])
+def test_viprs_reference__gives_the_same_prediction(study, ridge, blocks, tmp_path, dtype, least):
+    folder = study.folder / f"viprs_{dtype}"
+    write_viprs(folder, *blocks, dtype)
+    assert find_layout(folder) == "viprs"
+    prediction = study.predict(tmp_path, ld_reference=folder.name)
+    assert np.corrcoef(prediction.loco.values.ravel(), ridge[1].loco.values.ravel())[0, 1] > least
+    band, first = read_banded(folder, "1"), blocks[1][0]
+    assert np.allclose(band.cut(0, len(first.rows)), first.R, atol=0 if dtype == "float32" else 0.5 / 127 + 1e-6)
+    (folder / "chr_1/matrix/indptr/0").write_bytes(np.zeros(len(band.indptr), np.int64).tobytes())
+    with pytest.raises(FormatError, match="strict upper triangle"):
+        read_banded(folder, "1")
+
+
+def test_find_layout__raises_on_an_unknown_folder(tmp_path):
+    with pytest.raises(InputError, match="neither ldblk"):
+        find_layout(tmp_path)
+
+
+# --- overlap -------------------------------------------------------------------------------------------------------
+
+
+def test_overlap__silent_without(ridge):
+    assert ridge[1].record["y"]["overlap"] == "no sign of overlap"
+    assert not any("contain the cohort" in m for m in ridge[1].messages)
+
+
+def test_overlap__quantitative_warns_and_subtraction_silences(study, ridge, tmp_path):
+    with_cohort = {"y": "gwas/y_with.tsv.gz"}
+    alarm = study.predict(tmp_path / "a", summary_statistics=with_cohort)
+    assert any("contain the cohort" in m and "subtract the cohort" in m for m in alarm.messages)
+    assert alarm.record["y"]["r2_observed"] > 2 * alarm.record["y"]["r2_promised"]
+    without = study.predict(tmp_path / "b", summary_statistics=with_cohort, subtract_cohort=True)
+    assert not any("contain the cohort" in m for m in without.messages)
+    assert without.record["y"]["cohort_subtracted"] == 1500
+    # what is left is the independent GWAS
+    loco = [p.loco.sel(trait="y").values.ravel() for p in (without, ridge[1])]
+    assert np.corrcoef(*loco)[0, 1] > 0.98
+
+
+def test_overlap__binary_stops_the_run_with_exit_code_2(study, tmp_path, monkeypatch, capsys):
+    def run(**changes) -> tuple[int, str]:
+        config = yaml.safe_load((study.folder / "study1.yaml").read_text())
+        config["predictor"] |= {"summary_statistics": {"cc": "gwas/cc_with.tsv.gz"}, **changes}
+        path = study.folder / "overlap.yaml"
+        path.write_text(yaml.safe_dump(config))
+        out = tmp_path / f"out{len(changes)}"
+        monkeypatch.setattr("sys.argv", ["locomass", "predict", str(path), "--out", str(out)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        return stop.value.code or 0, " ".join(capsys.readouterr().err.split())
+
+    code, text = run()
+    assert code == 2
+    assert "trait 'cc': the training GWAS seems to contain the cohort" in text
+    assert "breaks the test of a binary trait" in text
+    assert run(subtract_cohort=True)[0] == 0
+
+
+def test_overlap__binary_goes_on_when_allowed_or_independent(study, tmp_path):
+    allowed = study.predict(tmp_path / "a", summary_statistics={"cc": "gwas/cc_with.tsv.gz"}, allow_overlap=True)
+    assert any("going on because overlap was allowed" in m for m in allowed.messages)
+    clean = study.predict(tmp_path / "b", summary_statistics={"cc": "gwas/cc.tsv.gz"})
+    assert clean.record["cc"]["overlap"] == "no sign of overlap"
+    with pytest.raises(InputError, match="the GWAS lists the cohort"):
+        study.predict(tmp_path / "c", summary_statistics={"cc": "gwas/cc.tsv.gz"}, cohort_in_gwas=True)
+
+
+def test_overlap__a_part_of_a_stack_is_judged_too(study, tmp_path):
+    parts = [
+        Predictor(method="ridge", summary_statistics={"cc": "gwas/cc_with.tsv.gz"}),
+        Predictor(method="ridge", summary_statistics={"cc": "gwas/cc.tsv.gz"}),
+    ]
+    with pytest.raises(InputError, match="breaks the test of a binary trait"):
+        study.predict(tmp_path, method="stack", stack=parts, summary_statistics={})
+
+
+def test_ascertained__is_off_by_default(study, tmp_path):
+    rare = {"summary_statistics": {"cc": "gwas/cc.tsv.gz", "y": "gwas/y.tsv.gz"}, "prevalence": {"cc": 0.01}}
+    off = study.predict(tmp_path / "a", **rare)
+    assert off.record["cc"]["used"] is False
+    assert off.loco["trait"].values.tolist() == ["y"]
+    assert any("de-noising is off" in m for m in off.messages)
+    on = study.predict(tmp_path / "b", **rare, allow_ascertained=True)
+    assert sorted(on.loco["trait"].values.tolist()) == ["cc", "y"]
+
+
+# --- flawed summary statistics -------------------------------------------------------------------------------------
+
+
+def exchange(table: pd.DataFrame) -> pd.DataFrame:
+    return table.rename(columns={"effect_allele": "other_allele", "other_allele": "effect_allele"})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (exchange, "effect allele and other allele look exchanged"),
+        (lambda t: t.assign(base_pair_location=t["base_pair_location"] + 1_234_567), "build"),
+        (lambda t: t.assign(n=t["n"] * 4), r"sample sizes look (3\.[6-9]|4|4\.[0-4])\d? times"),
+        (lambda t: t[t["chromosome"] != 3], "chromosome 3 has .* no matching summary statistics"),
+    ],
+    ids=["swapped", "build", "n", "chromosome"],
+)
+def test_flaws__have_their_own_message(study, tmp_path, change, message):
+    name = study.write_gwas(change(study.gwas()), "flawed.tsv.gz")
+    try:
+        text = "\n".join(study.predict(tmp_path, summary_statistics={"y": name}).messages)
+    except InputError as error:
+        text = str(error)
+    assert re.search(message, text), text
+
+
+def test_flaws__swapped_order_of_all_alleles_changes_nothing(study, ridge, tmp_path):
+    table = exchange(study.gwas())
+    table["beta"] *= -1
+    table["effect_allele_frequency"] = 1 - table["effect_allele_frequency"]
+    name = study.write_gwas(table, "turned.tsv.gz")
+    prediction = study.predict(tmp_path, summary_statistics={"y": name})
+    assert np.allclose(prediction.loco.values, ridge[1].loco.values, atol=1e-6)
+
+
+# --- exports -------------------------------------------------------------------------------------------------------
+
+
+def test_exported_weights__score_the_same(study, ridge, tmp_path):
+    path = ridge[0] / "predict/y.weights.txt.gz"
+    again = study.predict(tmp_path, method="weights", weights={"y": str(path)}, summary_statistics={})
+    assert np.allclose(again.loco.values, ridge[1].loco.values, atol=1e-8)
+    assert again.record["y"]["coverage"] == pytest.approx(1.0)
+    assert again.record["y"]["genome_build"] == "GRCh38"
+
+
+def test_weights__other_build_and_low_coverage_are_errors(study, ridge, tmp_path):
+    path = ridge[0] / "predict/y.weights.txt.gz"
+    table = pd.read_csv(path, sep="\t", comment="#")
+    few = tmp_path / "few.txt"
+    shifted = table.copy()
+    half = np.arange(len(table)) % 10 < 6
+    column = next(c for c in table.columns if c in ("chr_position", "hm_pos"))
+    shifted.loc[half, column] += 7
+    shifted.to_csv(few, sep="\t", index=False)
+    with pytest.raises(MatchError, match="of the predictor's variance"):
+        study.predict(tmp_path, method="weights", weights={"y": str(few)}, summary_statistics={})
+    options = study.predictor(method="weights", weights={"y": str(path)}, summary_statistics={})
+    with pytest.raises(ConfigError, match="chain_file"):
+        predict(options, study.folder, study.cohort, tmp_path, EXECUTOR, "GRCh37")
+
+
+@pytest.fixture(scope="module")
+def runs(study, ridge, tmp_path_factory):
+    """Gene tests with the prediction as covariate, and with its exported .loco as offset."""
+    config = yaml.safe_load((study.folder / "study1.yaml").read_text())
+    folder = tmp_path_factory.mktemp("runs")
+    tables = {}
+    loco = {t: str(folder / f"direct/predict/{t}.loco") for t in ("y", "cc")}
+    for name, section in (
+        ("direct", config["predictor"]),
+        ("offset", {"method": "loco", "loco": loco, "use": "offset"}),
+        ("none", {"method": "none"}),
+    ):
+        path = study.folder / f"{name}.yaml"
+        path.write_text(yaml.safe_dump({**config, "predictor": section}))
+        out = run_study(path, folder / name, Resources(threads=2), "meta").path
+        tables[name] = pd.read_parquet(out / "gene_tests.parquet").query("test == 'burden'")
+    return tables
+
+
+def test_exported_loco__as_offset_gives_nearly_the_same_tests(runs):
+    keys = ["gene", "mask", "max_maf", "weights", "trait"]
+    joined = runs["direct"].merge(runs["offset"], on=keys).merge(runs["none"], on=keys)
+    for trait in ("y", "cc"):
+        j = joined[joined["trait"] == trait]
+        assert len(j) > 50
+        z = [np.sign(j[f"beta{s}"]) * np.sqrt(j[f"statistic{s}"]) for s in ("_x", "_y", "")]
+        near, far = np.sqrt(np.mean((z[0] - z[1]) ** 2)), np.sqrt(np.mean((z[0] - z[2]) ** 2))
+        # one slope for all chromosomes instead of one each: far closer than no prediction at all
+        assert near < 0.05
+        assert near < 0.25 * far
+
+
+def test_pred_list__is_read_back(study, ridge, tmp_path):
+    again = study.predict(tmp_path, method="loco", loco=str(ridge[0] / "predict/pred.list"), summary_statistics={})
+    mine, theirs = again.loco.sel(trait="y").values, ridge[1].loco.sel(trait="y").values
+    assert np.abs(np.corrcoef(mine[0], theirs[0])[0, 1] - 1) < 1e-9
+    # exported again it stays in REGENIE's unit
+    again2 = study.predict(
+        tmp_path / "b", method="loco", loco=str(tmp_path / "predict/pred.list"), summary_statistics={}
+    )
+    assert np.allclose(again2.loco.values, again.loco.values, rtol=1e-8)
