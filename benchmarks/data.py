@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.io.plink_write import open_writer
-from pipeline.simulate.rare import write_rare_fileset
+from pipeline.simulate.rare import Spectrum, write_rare_fileset
 
 SAMPLES, VARIANTS = 20_000, 40_000  # 1,000 genes of 40
 COMMON = 50_000
@@ -26,12 +26,14 @@ CONFIGS = {
 }
 
 
-def make_rare(folder: Path, name: str, n_samples: int, n_variants: int, n_traits: int = 1, seed: int = 1) -> Path:
+def make_rare(
+    folder: Path, name: str, n_samples: int, n_variants: int, n_traits: int = 1, spectrum: Spectrum = "1/k"
+) -> Path:
     """Write a rare fileset and its configurations (quantitative traits, two masks); return the .bed."""
     bed = folder / f"{name}.bed"
     if (folder / f"{name}.done").exists():
         return bed
-    config = write_rare_fileset(bed, n_samples, n_variants, "1/k", seed, n_traits=n_traits)
+    config = write_rare_fileset(bed, n_samples, n_variants, spectrum, n_traits=n_traits)
     bed.with_suffix(".masks.txt").write_text(TWO_MASKS)
     text = config.read_text().replace("  binary: [cc]\n", "")
     for suffix, (names, weights) in CONFIGS.items():
@@ -78,6 +80,7 @@ def make_all(folder: Path) -> None:
     make_common(folder, "tiny-common", 500, 440)
     make_rare(folder, "reference", SAMPLES, VARIANTS)
     make_rare(folder, "five", SAMPLES, VARIANTS, 5)
+    make_rare(folder, "growth", SAMPLES, VARIANTS // 2, spectrum="growth")
     make_common(folder, "common", SAMPLES, COMMON)
     for n in SCALING_SAMPLES:
         make_rare(folder, f"scale-{n}", n, 8_000)

@@ -8,14 +8,16 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+_program_peak = 0.0  # kB, largest of the programs that this process ran
 ROOT = Path(__file__).resolve().parents[1]
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
@@ -34,13 +36,41 @@ class Usage:
 
 
 def measure(run: Callable[[], Result]) -> tuple[Usage, Result]:
-    """Call once; CPU, memory and reads include child processes that were waited for."""
+    """Call once; CPU and reads include programs that were waited for, memory is theirs where `run_command` ran one."""
     before = _clock()
     result = run()
     after = _clock()
     wall, cpu, read = (b - a for a, b in zip(before, after, strict=True))
-    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    peak = _program_peak or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return Usage(wall, cpu, peak / 1024, read / 1e6), result
+
+
+def run_command(command: Sequence[object]) -> None:
+    """Run a program to its end and note its peak memory, which its parent's would hide in the operating system's count.
+
+    Raises:
+        RuntimeError: it failed; with the end of what it printed.
+    """
+    global _program_peak
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen([*map(str, command)], stdout=output, stderr=subprocess.STDOUT)
+        while process.poll() is None:
+            _program_peak = max(_program_peak, _peak_kb(process.pid))
+            time.sleep(0.01)
+        if process.returncode:
+            output.seek(0)
+            raise RuntimeError(f"{command[0]} failed: {output.read()[-2000:].decode(errors='replace')}")
+
+
+def _peak_kb(pid: int) -> float:
+    """Peak memory of a running process or, where it is a wrapper, of what it started; 0 when it is gone."""
+    try:
+        status = dict(x.split(":", 1) for x in Path(f"/proc/{pid}/status").read_text().splitlines())
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return 0.0
+    own = float(status.get("VmHWM", "0").split()[0])
+    return max([own, *(_peak_kb(int(child)) for child in children)])
 
 
 def _clock() -> tuple[float, float, float]:

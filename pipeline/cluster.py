@@ -80,7 +80,13 @@ class ClusterConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_
 
 
 class Executor(Protocol):
-    """Runs a function over items in any order."""
+    """Runs a function over items in any order.
+
+    Attributes:
+        task_memory: bytes that one task may use; None when nobody set a bound.
+    """
+
+    task_memory: float | None
 
     def run(
         self, function: Callable[[Any], Any], items: Sequence[Any], done: Callable[[], None] | None = None
@@ -92,8 +98,9 @@ class Executor(Protocol):
 class ThreadExecutor:
     """Dask's threaded scheduler: nothing is copied, no start-up cost; kernels release the GIL."""
 
-    def __init__(self, threads: int | None = None) -> None:
+    def __init__(self, threads: int | None = None, memory: str | None = None) -> None:
         self.threads = threads or len(os.sched_getaffinity(0))
+        self.task_memory = parse_memory(memory) / self.threads if memory else None
 
     def run(
         self, function: Callable[[Any], Any], items: Sequence[Any], done: Callable[[], None] | None = None
@@ -119,8 +126,9 @@ class ThreadExecutor:
 class ClusterExecutor:
     """The workers of a `distributed` scheduler; a lost worker's tasks run again elsewhere."""
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, task_memory: float | None = None) -> None:
         self.client = client
+        self.task_memory = task_memory
 
     def run(
         self, function: Callable[[Any], Any], items: Sequence[Any], done: Callable[[], None] | None = None
@@ -174,7 +182,8 @@ def open_executor(
         workers: number of local worker processes; 0 for threads in this process.
         threads: threads of the one process; all available cores when absent.
         cluster: a file of configs/cluster, a scheduler's address (``tcp://host:port``), or its scheduler file (JSON).
-        memory: memory of each local process; it is restarted above it.
+        memory: memory of the process, or of each local worker (restarted above it), such as ``4 GB``; batches are
+            sized by it.
 
     Raises:
         LocomassError: the processes cannot be started, or no scheduler answers.
@@ -186,15 +195,29 @@ def open_executor(
         with _open_cluster(str(cluster)) as executor:
             yield executor
     elif workers < 1:
-        yield ThreadExecutor(threads)
+        yield ThreadExecutor(threads, memory)
     else:
-        with _open_local(workers, 1, memory or "auto") as executor:
+        with _open_local(workers, 1, memory) as executor:
             yield executor
 
 
 def dashboard_link(executor: Executor) -> str:
     """Return the address of the Dask dashboard, empty for threads."""
     return str(executor.client.dashboard_link) if isinstance(executor, ClusterExecutor) else ""
+
+
+def parse_memory(text: str) -> float:
+    """Return the bytes of ``4 GB`` or ``512 MiB``.
+
+    Raises:
+        ConfigError: it is not a size.
+    """
+    from dask.utils import parse_bytes
+
+    try:
+        return float(parse_bytes(text))
+    except ValueError:
+        raise ConfigError(f"'{text}' is not a size of memory; give one such as `4 GB`") from None
 
 
 def parse_walltime(text: str) -> float:
@@ -258,13 +281,14 @@ def _open_cluster(where: str) -> Iterator[ClusterExecutor]:
 
 @contextmanager
 def _open_local(
-    workers: int, threads: int, memory: str, local_directory: str | None = None
+    workers: int, threads: int, memory: str | None, local_directory: str | None = None
 ) -> Iterator[ClusterExecutor]:
     """Start worker processes on this machine."""
     import dask
     from distributed import Client, LocalCluster
 
-    options = {"n_workers": workers, "threads_per_worker": threads, "memory_limit": memory}
+    bound = parse_memory(memory) if memory else None
+    options = {"n_workers": workers, "threads_per_worker": threads, "memory_limit": memory or "auto"}
     try:
         with dask.config.set({"distributed.nanny.pre-spawn-environ": BLAS_LIMITS}):
             cluster = LocalCluster(
@@ -274,7 +298,7 @@ def _open_local(
         raise LocomassError(f"cannot start {workers} local workers: {error}") from None
     with cluster, Client(cluster) as client:
         _set_up(client)
-        yield ClusterExecutor(client)
+        yield ClusterExecutor(client, bound / threads if bound else None)
 
 
 @contextmanager
@@ -397,7 +421,7 @@ def _start_jobs(config: ClusterConfig, where: str) -> Iterator[ClusterExecutor]:
             raise LocomassError(f"{where}: {config.scheduler} refused the job: {answer}") from None
         cluster.adapt(minimum=config.min_workers, maximum=config.max_workers, interval="2s")
         _await_worker(client, config)
-        yield ClusterExecutor(client)
+        yield ClusterExecutor(client, parse_memory(config.memory) / config.cores)
 
 
 def _await_worker(client: Any, config: ClusterConfig) -> None:

@@ -40,6 +40,17 @@ class Planned:
     total: int
     missing: tuple[int, ...]
 
+    @property
+    def array(self) -> str:
+        """The missing batches in the words of `sbatch --array` and its like: ``0-3,7``."""
+        runs: list[list[int]] = []
+        for number in self.missing:
+            if runs and number == runs[-1][1] + 1:
+                runs[-1][1] = number
+            else:
+                runs.append([number, number])
+        return ",".join(f"{low}-{high}" if high > low else str(low) for low, high in runs)
+
 
 class _PlannedError(Exception):
     """Carries a plan out of a run that stops there."""
@@ -55,6 +66,7 @@ class _PlanExecutor:
     def __init__(self, out: Path, threads: int | None) -> None:
         self.out = out
         self.inner = ThreadExecutor(threads)
+        self.task_memory: float | None = None
 
     def run(
         self, function: Callable[[Any], Any], items: Sequence[Any], done: Callable[[], None] | None = None

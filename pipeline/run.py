@@ -35,7 +35,7 @@ from pipeline.plan import RunDirectory
 from pipeline.provenance import digest_arrays, digest_value, write_provenance
 from pipeline.stages.denoise import denoise
 from pipeline.stages.meta import MetaTask, check_genes, count_failed, plan_tasks, run_meta
-from pipeline.stages.score_statistics import compute_score_statistics, plan_batches
+from pipeline.stages.score_statistics import bound_batch, compute_score_statistics, plan_batches
 
 Floats = NDArray[np.float64]
 STAGES = ("predict", "denoise", "score-statistics", "meta", "report")
@@ -60,7 +60,7 @@ class Resources:
         threads: threads of the one process; all cores when None.
         progress: how progress is shown.
         cluster: a file of configs/cluster, a scheduler's address or its scheduler file.
-        memory: memory of each local worker, such as ``4 GB``.
+        memory: memory of the process, or of each local worker, such as ``4 GB``; batches are sized by it.
     """
 
     workers: int = 0
@@ -154,12 +154,21 @@ class StudyRun:
         return self.directory.stage_digest("score_statistics", inputs, options, self.denoise_digest, variants, genes)
 
     @cached_property
+    def batch_bytes(self) -> int:
+        """Packed bytes of a batch that the memory of a task allows."""
+        n_traits = len(self.cohort.traits)
+        n_columns = 3 * n_traits + (n_traits + 1) * (2 + sum(map(_n_columns, self.cohort.covariates.values())))
+        return bound_batch(self.executor.task_memory, len(self.cohort.rows), n_columns)
+
+    @cached_property
     def kept_folder(self) -> Path:
         """Folder of what depends on genotypes, samples and genes only: new predictions leave it as it is."""
         f, c, options = self.found, self.cohort, self.config.score_statistics
         inputs = self.directory.digest_inputs(c.fileset.paths)
         members = digest_arrays(f.row, f.a1_is_alt, f.members, f.offsets, c.rows)
-        genes = digest_value([self.catalogue.sets.chromosome.tolist(), options.missing, options.max_maf])
+        genes = digest_value(
+            [self.catalogue.sets.chromosome.tolist(), options.missing, options.max_maf, self.batch_bytes]
+        )
         return self.directory.parts_folder(
             "genotypes", self.directory.stage_digest("genotypes", inputs, members, genes)
         )
@@ -207,9 +216,11 @@ class StudyRun:
             log.info("score statistics: up to date")
             return bundle
         models = self.run_denoise()
-        parts = self.directory.parts_folder("score_statistics", digest)
-        options = self.config.score_statistics
-        tasks = plan_batches(self.cohort, self.catalogue, self.found, options, parts, self.kept_folder)
+        parts = self.directory.parts_folder("score_statistics", digest_value([digest, self.batch_bytes]))
+        options, name = self.config.score_statistics, self.config.study
+        tasks = plan_batches(
+            self.cohort, self.catalogue, self.found, options, parts, self.kept_folder, name, self.batch_bytes
+        )
         self.directory.begin("score_statistics", parts, ("genes", "variants"), len(tasks))
         study = {
             "study": self.config.study,
@@ -218,7 +229,7 @@ class StudyRun:
         }
         with self._timed("score statistics"), self.progress("score statistics", len(tasks)) as done:
             compute_score_statistics(
-                self.cohort, self.catalogue, self.found, models, options, study, parts, self.out / "denoise", bundle,
+                self.cohort, tasks, self.found, models, options, study, parts, self.out / "denoise", bundle,
                 self.executor, digest, self.kept_folder, done,
             )  # fmt: skip
         self.directory.finish("score_statistics", digest, ["bundle", "denoise", "null_models.tsv"])
@@ -242,6 +253,11 @@ def _brief(record: Mapping[str, Any]) -> str:
             value = record[name]
             parts.append(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}")
     return ", ".join(parts)
+
+
+def _n_columns(covariate: NDArray[Any]) -> int:
+    """Return the columns that a covariate takes in a design: levels of a categorical one, less the first."""
+    return 1 if covariate.dtype.kind == "f" else max(1, len(np.unique(covariate.astype(str))) - 1)
 
 
 @dataclass(frozen=True)
@@ -273,7 +289,9 @@ def _check_columns(catalogue: Catalogue, config: RunConfig | MetaConfig) -> None
             )
 
 
-def run_study(config_path: Path, out: Path | None, resources: Resources, upto: str = "report") -> Outcome:
+def run_study(
+    config_path: Path, out: Path | None, resources: Resources, upto: str = "report", folder: Path | None = None
+) -> Outcome:
     """Run a study up to a stage.
 
     Args:
@@ -281,6 +299,7 @@ def run_study(config_path: Path, out: Path | None, resources: Resources, upto: s
         out: output directory; the configuration's ``output`` when None.
         resources: workers, threads, progress.
         upto: last stage to run, one of `STAGES`.
+        folder: what the paths of the configuration are relative to; its own folder when None.
     """
     started = time.time()
     config = load_config(config_path, RunConfig)
@@ -288,7 +307,8 @@ def run_study(config_path: Path, out: Path | None, resources: Resources, upto: s
     directory, failed = RunDirectory(out or Path(config.output)), 0
     with directory.lock(), log_to(directory.path), resources.open() as executor:
         _announce(executor, config_path, directory.path)
-        run = StudyRun(config, config_path.resolve().parent, directory, executor, resources.progress)
+        folder = (folder or config_path.parent).resolve()
+        run = StudyRun(config, folder, directory, executor, resources.progress)
         _check_columns(run.catalogue, config)
         _log_inputs(run)
         last = STAGES.index(upto)

@@ -25,7 +25,7 @@ from scipy.stats import chi2, norm
 
 from pipeline.cluster import ThreadExecutor
 from pipeline.config import RunConfig, load_config
-from pipeline.io.cohort import Cohort, open_cohort
+from pipeline.io.cohort import open_cohort
 from pipeline.io.null_models import NullModels
 from pipeline.io.plink import Fileset, open_fileset
 from pipeline.simulate.parameters import Parameters
@@ -106,10 +106,16 @@ def build_world(
     array = [open_fileset(folder / f"study{k}/array.bed") for k in (1, 2)]
     G = [read_dosage(fileset) for fileset in array]
     label = array[0].variants["chromosome"].to_numpy(str)
-    names, chromosome, burdens = _count_burdens(folder)
-    causal = np.zeros(len(names), bool)
+    chromosome, burdens = _count_burdens(folder)
+    causal = np.zeros(len(chromosome), bool)
     for c in sorted(set(chromosome) - set(NULL_CHROMOSOMES)):
-        causal[np.flatnonzero(chromosome == c)[0]] = True
+        gene = np.flatnonzero(chromosome == c)[0]
+        causal[gene] = True
+        # the rarest variant of the array belongs to the gene, so that common variants tag it, as they do real genes
+        here = np.flatnonzero(label == c)
+        rarest = here[np.argmin(np.minimum(G[1][:, here].mean(axis=0), 2 - G[1][:, here].mean(axis=0)))]
+        for k in (0, 1):
+            burdens[k][:, gene] += G[k][:, rarest]
     traits = tuple(f"y{t + 1}" for t in range(n_traits))
     sd = np.vstack(G).std(axis=0)
     weight = np.where(rng.random((len(label), n_traits)) < 0.1, rng.standard_normal((len(label), n_traits)), 0)
@@ -134,8 +140,8 @@ def build_world(
     return World(folder, traits, chromosome, burdens[0], causal)
 
 
-def _count_burdens(folder: Path) -> tuple[list[str], NDArray[np.str_], list[Floats]]:
-    """Return names and chromosomes of the genes, and (n, G) burdens of both groups of people."""
+def _count_burdens(folder: Path) -> tuple[NDArray[np.str_], list[Floats]]:
+    """Return chromosomes of the genes with ten rare alleles or more in both groups of people, and their burdens."""
     lines = [line.split() for line in (folder / "genes/sets.txt").read_text().splitlines()]
     burdens = []
     for k in (1, 2):
@@ -144,7 +150,8 @@ def _count_burdens(folder: Path) -> tuple[list[str], NDArray[np.str_], list[Floa
         G = read_dosage(fileset)
         columns = [[place[v] for v in line[3].split(",") if v in place] for line in lines]
         burdens.append(np.column_stack([G[:, c].sum(axis=1) for c in columns]))
-    return [line[0] for line in lines], np.array([line[1] for line in lines]), burdens
+    seen = np.all([b.sum(axis=0) >= 10 for b in burdens], axis=0)
+    return np.array([line[1] for line in lines])[seen], [b[:, seen] for b in burdens]
 
 
 def _write_gwas(folder: Path, fileset: Fileset, G: Floats, y: Floats, traits: Sequence[str]) -> None:
@@ -191,17 +198,16 @@ def predictor_sections(traits: Sequence[str]) -> dict[str, dict[str, object]]:
     }
 
 
-def run_genes(
-    world: World, method: str, traits: Sequence[str], *, leave_out: bool = True, burden: Floats | None = None
-) -> Outcome:
+def run_genes(world: World, method: str, traits: Sequence[str]) -> tuple[Outcome, Outcome | None]:
     """Run the predictor and the null models of the pipeline and test every gene in every trait.
 
     Args:
         world: the simulation.
         method: a key of `predictor_sections`.
         traits: traits to use.
-        leave_out: False leaves the chromosome of the gene in the prediction, as a contrast.
-        burden: (n, G) burdens to test instead of the cohort's.
+
+    Returns:
+        The outcome, and for contrast that with the chromosome of the gene left in the prediction.
     """
     section = predictor_sections(traits)[method]
     config = {
@@ -210,28 +216,28 @@ def run_genes(
     }  # fmt: skip
     path = world.folder / "gain.yaml"
     path.write_text(yaml.safe_dump(config))
-    (world.folder / "none.bed").write_text("1\t0\t1\tnone\n")
     options = load_config(path, RunConfig)
     cohort = open_cohort(options, world.folder)
-    out = world.folder / "out"
-    prediction = predict(options.predictor, world.folder, cohort, out, ThreadExecutor())
-    loco = None if prediction is None else prediction.loco
-    if loco is not None and not leave_out:
-        # the sum of the LOCO predictions over C chromosomes is (C - 1) times the whole score
-        whole = loco.sum("chromosome") / (loco.sizes["chromosome"] - 1)
-        loco = whole.expand_dims(chromosome=loco["chromosome"]).transpose("chromosome", "sample", "trait")
-    models = fit_null_models(cohort, loco, options.predictor.role)
-    return _collect(world, cohort, models, loco, traits, world.burden if burden is None else burden)
+    prediction = predict(options.predictor, world.folder, cohort, world.folder / "out", ThreadExecutor())
+
+    def test(loco: xr.DataArray | None) -> Outcome:
+        return _collect(world, fit_null_models(cohort, loco, options.predictor.role), traits)
+
+    if prediction is None:
+        return test(None), None
+    loco = prediction.loco
+    # the sum of the LOCO predictions over C chromosomes is C - 1 times the whole score
+    whole = loco.sum("chromosome") / (loco.sizes["chromosome"] - 1)
+    whole = whole.expand_dims(chromosome=loco["chromosome"]).transpose("chromosome", "sample", "trait")
+    return test(loco), test(whole)
 
 
-def _collect(
-    world: World, cohort: Cohort, models: NullModels, loco: xr.DataArray | None, traits: Sequence[str], burden: Floats
-) -> Outcome:
+def _collect(world: World, models: NullModels, traits: Sequence[str]) -> Outcome:
     """Test the genes: U = G'(y - mu)/sigma2, V = (G'G - |Z'G|^2)/sigma2 with covariates and LOCO column in Z."""
     statistic = np.empty((len(traits), len(world.chromosome)))
     for c in sorted(set(world.chromosome)):
         model, here = models.model(c), np.flatnonzero(world.chromosome == c)
-        g = burden[:, here]
+        g = world.burden[:, here]
         for t, trait in enumerate(traits):
             owner = next(x.name for x in models.covariances if trait in x.traits)
             at = np.concatenate([model.column_indices("design", owner), model.column_indices("loco", trait)])
@@ -255,14 +261,12 @@ def make_table(world: World, few: Sequence[str]) -> list[str]:
         "| predictor | R2 (LOCO) | 1/(1-R2) | gain | ratio | gain, chromosome left in | null mean chi2 | type I |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    without = {len(names): run_genes(world, "none", names) for names in (world.traits, few)}
+    without = {len(names): run_genes(world, "none", names)[0] for names in (world.traits, few)}
     for method in predictor_sections(few):
         names = world.traits if method in ("none", "ridge") else few
-        found = run_genes(world, method, names)
+        found, left_in = run_genes(world, method, names)
         gain = compute_gain(found, without[len(names)])
-        inside = ""
-        if method != "none":
-            inside = f"{compute_gain(run_genes(world, method, names, leave_out=False), without[len(names)]):.2f}"
+        inside = "" if left_in is None else f"{compute_gain(left_in, without[len(names)]):.2f}"
         rate = float((found.null > chi2.isf(0.05, 1)).mean())
         lines.append(
             f"| {method} | {found.r2:.3f} | {found.expected:.3f} | {gain:.3f} | {gain / found.expected:.3f} | {inside} "

@@ -164,7 +164,7 @@ HEAD = """# Type I error
 
 Made by `python studies/type_one_error.py`: {genes:,} genes, two studies of {n:,} samples, {m} independent variants of
 minor allele frequency 0.0005 to 0.05, null phenotypes drawn independently of them. Rates are the share of p-values at
-or below each level. **Bold**: above the 99 % binomial interval of the level (too many). _Italic_: below it (conservative).
+or below each level. **Bold**: above the level's 99 % binomial interval (too many). _Italic_: below it (conservative).
 At 1e-4 a test with 10,000 replicates expects one p-value: such cells say little. Rows `(spa)` are those of
 `tests.calibrate: spa`. Searches (step-up, all-maf, groupings) run 4,000 replicates of the null and a Pareto tail.
 """

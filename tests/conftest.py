@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+
+# before numpy is imported: two pytest workers with two BLAS threads each spend their time waiting for one another
+for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+
 from pathlib import Path
 
 import pytest

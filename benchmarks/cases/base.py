@@ -27,6 +27,7 @@ class Case:
         tolerance: largest relative difference from the first case of the group, None where there is nothing to compare.
         needs: a program or Python package that may be missing.
         quick: whether it is part of the default run.
+        once: it repeats inside and takes the best, or is long: one process is enough.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Case:
     tolerance: float | None = None
     needs: str = ""
     quick: bool = True
+    once: bool = False
 
     @property
     def is_possible(self) -> bool:

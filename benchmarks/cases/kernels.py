@@ -1,4 +1,4 @@
-"""Rates of the packed kernel by allele frequency, cost of further traits, exponents of the cost, tests of 20,000 genes."""
+"""Rates of the packed kernel by frequency, cost of further traits, exponents of the cost, tests of 20,000 genes."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ def rates(folder: Path) -> Callable[[], Result]:
     return run
 
 
-def shares(folder: Path) -> Callable[[], Result]:
-    """What part of the scan of the reference data set is spent on singletons and doubletons, and the rate of all."""
-    fileset = open_fileset(folder / "reference.bed")
+def shares(name: str, folder: Path) -> Callable[[], Result]:
+    """What part of the scan of a data set is spent on singletons and doubletons, and the rate of all."""
+    fileset = open_fileset(folder / f"{name}.bed")
     n, rows = fileset.n_samples, np.arange(fileset.n_variants)
     position = np.arange(n, dtype=np.int32)
 
@@ -162,9 +162,12 @@ def twenty_thousand_genes(folder: Path) -> Callable[[], Result]:
 
 
 CASES = [
-    Case("scan_carriers by frequency, GB/s", "rates", 1, "64 MB of packed rows each", rates),
-    Case("scan_carriers on the reference", "rates", VARIANTS, f"{SAMPLES:,} x {VARIANTS:,}", shares),
-    Case("further traits", "rates", VARIANTS, f"{SAMPLES:,} x {VARIANTS:,}", traits),
-    Case("exponents of the genotype pass", "rates", 1, "5,000 to 40,000", exponents),
-    Case("gene tests alone", "rates", GENES, "500 genes x 2 masks, times 40", twenty_thousand_genes),
+    Case("scan_carriers by frequency, GB/s", "rates", 1, "64 MB of packed rows each", rates, once=True),
+    Case("scan, 1/k", "rates", VARIANTS, f"{SAMPLES:,} x {VARIANTS:,}", partial(shares, "reference"), once=True),
+    Case(
+        "scan, growth", "rates", VARIANTS // 2, f"{SAMPLES:,} x {VARIANTS // 2:,}", partial(shares, "growth"), once=True
+    ),
+    Case("further traits", "rates", VARIANTS, f"{SAMPLES:,} x {VARIANTS:,}", traits, once=True),
+    Case("exponents of the genotype pass", "rates", 1, "5,000 to 40,000", exponents, once=True),
+    Case("gene tests alone", "rates", GENES, "500 genes x 2 masks, times 40", twenty_thousand_genes, once=True),
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -16,7 +15,7 @@ import pyarrow.parquet as pq
 from benchmarks.cases.base import Case
 from benchmarks.cases.genotypes import null_model
 from benchmarks.data import SAMPLES, VARIANTS
-from benchmarks.measure import ROOT, Result
+from benchmarks.measure import ROOT, Result, run_command
 from pipeline.config import RunConfig, load_config
 from pipeline.io.catalogue import open_catalogue
 from pipeline.io.plink import open_fileset
@@ -125,8 +124,8 @@ def prepare_tests(name: str, tests: str, folder: Path) -> Callable[[], Result]:
 
 def command_line(*arguments: str) -> list[str]:
     """Return the command that runs `locomass` from the checkout."""
-    return [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); from pipeline.cli import main; main()",
-            *arguments]  # fmt: skip
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from pipeline.cli import main; main()"
+    return [sys.executable, "-c", code, *arguments]
 
 
 def prepare_command(name: str, folder: Path) -> Callable[[], Result]:
@@ -138,7 +137,7 @@ def prepare_command(name: str, folder: Path) -> Callable[[], Result]:
         command = command_line(
             "run", str(folder / f"{name}-plain.yaml"), "--out", str(out), "--threads", "2", "--quiet"
         )
-        subprocess.run(command, check=True, capture_output=True)
+        run_command(command)
         return {}
 
     if name == "tiny":
@@ -150,7 +149,7 @@ def prepare_help(folder: Path) -> Callable[[], Result]:
     """`locomass --help`."""
 
     def run() -> Result:
-        subprocess.run(command_line("--help"), check=True, capture_output=True)
+        run_command(command_line("--help"))
         return {}
 
     run()
@@ -174,7 +173,7 @@ CASES = [
         "the same, 1 trait, with SKAT-O", "gene tests", VARIANTS, "1,000 genes of 40",
         partial(prepare_tests, "reference", "skat-o"),
     ),
-    Case("locomass run", "whole run, new process", VARIANTS, f"{SIZE}, 2 threads", partial(prepare_command, "reference")),
+    Case("locomass run", "whole run", VARIANTS, f"{SIZE}, 2 threads", partial(prepare_command, "reference")),
     Case("locomass run, small", "small run", 200, "500 x 200", partial(prepare_command, "tiny")),
     Case("locomass --help", "help", 1, "", prepare_help),
 ]  # fmt: skip

@@ -141,18 +141,25 @@ def _to_dataset(models: NullModels, model: ChromosomeModel) -> xr.Dataset:
     )
 
 
-def read_null_models(path: Path, samples: NDArray[np.object_]) -> NullModels:
+def read_null_models(path: Path, samples: NDArray[np.object_], chromosome: str | None = None) -> NullModels:
     """Read null models and check that they belong to these samples.
+
+    Args:
+        path: what `write_null_models` wrote.
+        samples: (n,) labels of the analysed samples.
+        chromosome: read the models that serve this chromosome only: those of 22 do not fit beside each other when there
+            are many samples and traits.
 
     Raises:
         FormatError: the store is damaged, or was made for other samples.
     """
     try:
         shared = json.loads((path / "null_models.json").read_text())
-        data = {c: _read_zarr(path / f"{c}.zarr") for c in shared["chromosomes"]}
-    except (OSError, ValueError, KeyError) as error:
+        wanted = [c for c in shared["chromosomes"] if chromosome in (None, c) or c == ALL_CHROMOSOMES]
+        data = {c: _read_zarr(path / f"{c}.zarr") for c in wanted}
+        first = next(iter(data.values()))
+    except (OSError, ValueError, KeyError, StopIteration) as error:
         raise FormatError(f"damaged null models ({error}); run `locomass denoise` again", path=path) from None
-    first = next(iter(data.values()))
     stored = first["sample"].values.astype(str).astype(object)
     if not np.array_equal(stored, samples):
         raise FormatError(

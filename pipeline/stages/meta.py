@@ -528,15 +528,15 @@ def _test_gene(
     genes = {k: union.studies[k][0] for k in group.studies if k in union.studies}
     known: dict[tuple[bytes, bytes, float], Tested] = {}
     collapsed: list[TestResult] = []
+    sees_mask = any(name in TESTS and TESTS[name].scope == "mask" for name in task.tests.names)
     last: tuple[Any, ...] = ()
     for selection in selections:
         if not len(selection.in_bin):
             continue
         mac = float(counted.mac[selection.in_bin].sum())
         correction, note = _calibrate(shared, selection, counted, task, bundles, group, genes, mac)
-        key = (selection.in_bin.tobytes(), selection.in_mask.tobytes(), correction)
-        first = key not in known
-        if first:
+        key = (selection.in_bin.tobytes(), selection.in_mask.tobytes() if sees_mask else b"", correction)
+        if key not in known:
             known[key] = evaluate_selection(request, union, group, shared, selection, counted, task, correction)
         n_studies = sum(
             bool(np.any((fk[selection.in_bin] > 0) & (fk[selection.in_bin] < 1)))

@@ -1,12 +1,13 @@
-"""Every command and Python block of README.md and docs/ is run, and every configuration in them is read.
+"""Every command, Python block and configuration of README.md and docs/ is run or read; the notebook is run too.
 
 A ``console`` block stands below a comment ``<!-- commands: FOLDER [slow] -->``: FOLDER says what the working directory
 holds (``golden``: a copy of tests/golden/data; ``demo``: the simulated data; ``empty``: nothing). The blocks of a page
-with the same comment are run one after the other in one directory, then the ``python`` blocks below ``<!-- python -->``.
+with the same comment run one after the other in one directory, then the ``python`` blocks below ``<!-- python -->``.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -149,6 +150,16 @@ def test_configurations_are_read():
                 msgspec.convert(base | yaml.safe_load(text), RunConfig)
                 read += 1
     assert read >= 5
+
+
+def test_notebook_runs(capsys):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    notebook = json.loads((ROOT / "notebooks" / "quickstart.ipynb").read_text(encoding="utf-8"))
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    exec(compile("\n".join(cells), "quickstart.ipynb", "exec"), {})
+    assert capsys.readouterr().out.count("p = ") == 4
 
 
 def test_readme_has_the_two_commands():

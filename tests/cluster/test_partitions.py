@@ -102,6 +102,11 @@ def test_run_partition__raises_on_a_damaged_list(study, tmp_path):
         run_partition(tmp_path / "out", 0)
 
 
+def test_missing_batches_in_the_words_of_array_jobs(tmp_path):
+    assert Planned(tmp_path, 9, (0, 1, 2, 5, 7, 8)).array == "0-2,5,7-8"
+    assert Planned(tmp_path, 9, (4,)).array == "4"
+
+
 # ---- status ----
 
 

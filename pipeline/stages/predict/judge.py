@@ -98,13 +98,27 @@ def _judge(
                 allow=options.allow_overlap,
             )
         )
-    elif options.cohort_in_gwas and binary and not options.allow_overlap:
-        message = "the training GWAS contains this cohort, which breaks the test of a binary trait"
-        verdicts.append(Verdict(Severity.ERROR, f"{message}; set predictor.allow_overlap to go on all the same"))
+    elif options.cohort_in_gwas and entry.get("method") not in ("block-ridge", "stack"):
+        verdicts.append(_judge_listed(binary, options.allow_overlap))
     if binary and prevalence is not None:
         share = _case_share(cohort, trait)
         verdicts.append(judge_ascertainment(prevalence=prevalence, case_share=share, allow=options.allow_ascertained))
     return verdicts
+
+
+def _judge_listed(binary: bool, allow: bool) -> Verdict:
+    """Return the verdict on weights that carry no promise, trained on a GWAS that is known to contain the cohort."""
+    found = "the training GWAS contains this cohort (key predictor.cohort_in_gwas)"
+    if not binary:
+        return Verdict(Severity.WARNING, f"{found}; the test stays valid but loses power")
+    if allow:
+        return Verdict(Severity.WARNING, f"{found}; the test of a binary trait is not calibrated; going on as asked")
+    return Verdict(
+        Severity.ERROR,
+        f"{found}, which breaks the test of a binary trait; use weights fitted without it, or set "
+        f"predictor.allow_overlap to go on all the same",
+        denoise=False,
+    )
 
 
 def _case_share(cohort: Cohort, trait: str) -> float:

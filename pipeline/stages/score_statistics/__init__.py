@@ -23,7 +23,7 @@ from pipeline import __version__
 from pipeline.align import chromosome_order
 from pipeline.cluster import Executor
 from pipeline.config import ScoreStatistics
-from pipeline.errors import InputError
+from pipeline.errors import ConfigError, InputError
 from pipeline.io.atomic import atomic_directory
 from pipeline.io.bundle import FORMAT, VERSION, list_array, matrix_column
 from pipeline.io.catalogue import Catalogue, StudyVariants
@@ -37,6 +37,32 @@ from pipeline.stages.score_statistics.sharing import plan_sharing
 
 BATCH_BYTES = 64 << 20  # packed bytes of a batch
 BATCH_PAIRS = 2_000_000  # entries of the information matrices of a batch
+CARRIER_BYTES = (
+    45  # per packed byte, when every sample carries every variant: 4 carriers of 5 bytes, twice, and scratch
+)
+TASK_BYTES = 300e6  # a task's share of the program, blocks of V, tables on their way to disk
+
+
+def bound_batch(memory: float | None, n_samples: int, n_columns: int) -> int:
+    """Return the packed bytes of a batch that a task may take on.
+
+    Args:
+        memory: bytes that a task may use; None: no bound.
+        n_samples: analysed samples.
+        n_columns: columns of the null models of a chromosome, which the task holds, too.
+
+    Raises:
+        ConfigError: there is no room for a batch of any size.
+    """
+    if memory is None:
+        return BATCH_BYTES
+    needed = TASK_BYTES + 16.0 * n_samples * n_columns
+    if memory <= needed:
+        raise ConfigError(
+            f"{memory / 1e6:,.0f} MB of memory per task is too little: {n_samples:,} samples with {n_columns} columns of "
+            f"null models need more than {needed / 1e6:,.0f} MB; give more memory, or fewer threads or traits at a time"
+        )
+    return int(min(BATCH_BYTES, (memory - needed) / CARRIER_BYTES))
 
 
 def plan_batches(
@@ -47,8 +73,10 @@ def plan_batches(
     folder: Path,
     kept: Path,
     study: str = "",
+    batch_bytes: int | None = None,
 ) -> list[BatchTask]:
     """Split the genes into batches of bounded packed bytes and matrix entries; a huge gene is a batch of its own."""
+    bound = batch_bytes or BATCH_BYTES
     row_bytes = cohort.fileset.beds[0].row_bytes
     sets = catalogue.sets
     members = [found.members[found.offsets[i] : found.offsets[i + 1]] for i in range(len(sets))]
@@ -61,7 +89,7 @@ def plan_batches(
     for i in order:
         cost, pairs = len(members[i]) * row_bytes, len(members[i]) ** 2
         new_chromosome = batches and sets.chromosome[batches[-1][0]] != sets.chromosome[i]
-        if not batches or new_chromosome or size + cost > BATCH_BYTES or entries + pairs > BATCH_PAIRS:
+        if not batches or new_chromosome or size + cost > bound or entries + pairs > BATCH_PAIRS:
             batches.append([])
             size = entries = 0
         batches[-1].append(i)
@@ -114,7 +142,7 @@ class RunBatch:
 
 def compute_score_statistics(
     cohort: Cohort,
-    catalogue: Catalogue,
+    tasks: list[BatchTask],
     found: StudyVariants,
     models: NullModels,
     options: ScoreStatistics,
@@ -130,7 +158,7 @@ def compute_score_statistics(
     """Compute all batches that are missing in ``folder`` and put the bundle together.
 
     Args:
-        cohort, catalogue, found, models: the study, its genes, where their variants are, its null models.
+        cohort, tasks, found, models: the study, its batches, where their variants are, its null models.
         options: missing-call rule, frequency bound, minimum cell.
         study: what study.json says of the study: name, build, de-noising record.
         folder: where parts are kept.
@@ -146,7 +174,6 @@ def compute_score_statistics(
         study = {**study, "samples_of_unknown_sex": unknown_sex}
     context = open_context(cohort, models, options.x_coding, study.get("genome_build"))
     write_context(folder, cohort, context)
-    tasks = plan_batches(cohort, catalogue, found, options, folder, kept, str(study["study"]))
     executor.run(RunBatch(null_models, stamp), tasks, done)
     write_bundle(tasks, found, models, options, study, bundle)
     forget_covariances(kept, context)

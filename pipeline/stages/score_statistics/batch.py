@@ -34,7 +34,7 @@ def run_batch(task: BatchTask, null_models: Path, stamp: str) -> str:
     """Compute one batch and write its two parts; return the name of the gene part."""
     if task.is_done:
         return task.genes_part.name
-    context = load_context(task.folder, null_models, stamp)
+    context = load_context(task.folder, null_models, stamp, task.chromosome)
     model = context.models.model(task.chromosome)
     carriers = find_carriers(task, context)
     locals_ = _gene_variants(task, carriers)

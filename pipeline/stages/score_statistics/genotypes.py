@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from pipeline.stages.score_statistics.sharing import Sharing
 
 Floats = NDArray[np.float64]
+_CONTEXT_LOCK = Lock()
 SCAN_BYTES = 4 << 20  # packed bytes scanned at a time: they stay in the processor's cache
 
 
@@ -138,12 +140,26 @@ def write_context(folder: Path, cohort: Cohort, context: StudyContext) -> None:
     )  # fmt: skip
 
 
+def load_context(folder: Path, null_models: Path, stamp: str, chromosome: str) -> StudyContext:
+    """Return the context of one chromosome, which the threads of a worker share.
+
+    Args:
+        folder: where the context was written.
+        null_models: path of the null models.
+        stamp: changes with their content, so that a worker never keeps an old one.
+        chromosome: of the batch.
+    """
+    with _CONTEXT_LOCK:  # threads that start together read it once
+        return _load_context(folder, null_models, stamp, chromosome)
+
+
 @lru_cache(maxsize=2)
-def load_context(folder: Path, null_models: Path, stamp: str) -> StudyContext:
-    """Load the context; ``stamp`` changes with its content, so that a worker never keeps an old one."""
+def _load_context(folder: Path, null_models: Path, stamp: str, chromosome: str) -> StudyContext:
+    """Load the context."""
     with np.load(folder / "context.npz") as data:
+        labels = data["labels"].astype(object)
         x_coding = XCoding(data["male"], int(data["hemizygous"]), str(data["build"]))
-        return StudyContext(read_null_models(null_models, data["labels"].astype(object)), data["position"], x_coding)
+        return StudyContext(read_null_models(null_models, labels, chromosome), data["position"], x_coding)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,466 @@
+"""From files to rows: collapsed burdens, calibration, omnibus, drivers, searches, pathways, conditioning, X."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from scipy.stats import chi2, combine_pvalues, norm
+
+from pipeline.config import MetaConfig, Tests, load_config
+from pipeline.errors import ConfigError, FormatError, InputError, MatchError
+from pipeline.io.bundle import Bundle
+from pipeline.io.catalogue import open_catalogue
+from pipeline.io.pathways import read_pathways
+from pipeline.kernels.collapsed import withhold_small_steps
+from pipeline.kernels.hemizygous import recode_males
+from pipeline.run import Resources, run_meta_analysis, run_study
+from pipeline.stages.conditional import run_conditional
+from tests import reference_saddlepoint
+from tests.factories import make_study, write_meta_config
+
+SHARE = {"calibrate": "spa", "modes": ["dominant", "recessive"], "thresholds": [0.02, 0.05, 0.2], "replicates": 300}
+NAMES = [
+    "burden", "skat", "skat-o", "step-up", "burden-dominant", "burden-recessive", "cast", "vt-dominant", "omnibus",
+    "pathway-step-up", "pathway-fisher",
+]  # fmt: skip
+STEP_UP = {"permutations": 300, "exceedances": 300, "seed": 5}
+TESTS = {
+    "names": NAMES, "max_maf": [0.05, 0.2], "weights": ["flat"], "calibrate": "spa", "drivers_p": 0.5,
+    "step_up": STEP_UP,
+}  # fmt: skip
+GENES = {"sets": "sets.txt", "annotations": "annotations.txt", "masks": "masks.txt", "pathways": "p.gmt"}
+GMT = "up\td\tGENE1\tGENE3\tGENE5\nlow\td\tGENE2\tNOWHERE\n"
+
+
+@pytest.fixture(scope="module")
+def studies():
+    return [make_study(seed, 220, f"s{seed}", loco=False) for seed in (1, 2)]
+
+
+@pytest.fixture(scope="module")
+def bundles(studies, tmp_path_factory) -> list[Path]:
+    out = []
+    for study in studies:
+        folder = tmp_path_factory.mktemp(study.name)
+        config = study.write(folder, score_statistics=SHARE)
+        out.append(run_study(config, folder / "out", Resources(threads=1), "score-statistics").path / "bundle")
+    return out
+
+
+@pytest.fixture(scope="module")
+def meta_config(bundles, studies, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("meta")
+    (folder / "p.gmt").write_text(GMT)
+    return write_meta_config(folder / "meta.yaml", bundles, studies[0], tests=TESTS, genes=GENES)
+
+
+@pytest.fixture(scope="module")
+def combined(meta_config) -> Path:
+    return run_meta_analysis(meta_config, [], meta_config.parent / "out", Resources(threads=1), "meta").path
+
+
+@pytest.fixture(scope="module")
+def rows(combined) -> pd.DataFrame:
+    return pd.read_parquet(combined / "gene_tests.parquet")
+
+
+def in_mask(study, gene: str, mask: str) -> list[int]:
+    wanted = {"M1": {"LoF"}, "M2": {"LoF", "missense"}}[mask]
+    keys = study.keys()
+    return [r for r in study.rows_of(gene) if study.annotations[keys[r]] in wanted]
+
+
+def collapse(study, gene: str, mask: str, bound: float, least: int, trait: str):
+    """U and V of 1(c >= least) of a quantitative trait, from the definition."""
+    chosen = study.observed(trait)
+    X, y = study.design(chosen), study.traits[trait][chosen]
+    r = y - X @ np.linalg.lstsq(X, y, rcond=None)[0]
+    sigma2 = r @ r / (len(r) - X.shape[1])
+    count = np.zeros(chosen.sum())
+    for j in in_mask(study, gene, mask):
+        g = study.dosage[j, chosen]
+        f = np.nanmean(g) / 2
+        if min(f, 1 - f) <= bound:
+            count += np.nan_to_num(g if f <= 0.5 else 2 - g)
+    S = (count >= least).astype(float)
+    left = S - X @ np.linalg.lstsq(X, S, rcond=None)[0]
+    return S @ r / sigma2, left @ left / sigma2
+
+
+@pytest.mark.parametrize(("test", "least"), [("burden-dominant", 1), ("burden-recessive", 2), ("cast", 1)])
+def test_collapsed_burdens__equal_the_definition_summed_over_studies(studies, rows, test, least):
+    compared = 0
+    for row in rows[(rows["test"] == test) & (rows["trait"] == "y")].itertuples():
+        parts = [collapse(s, row.gene, row.mask, row.max_maf, least, "y") for s in studies]
+        U, V = np.sum(parts, axis=0)
+        if V < 1e-8:
+            assert np.isnan(row.p)
+            continue
+        assert row.beta == pytest.approx(U / V, rel=1e-8)
+        assert row.se == pytest.approx(V**-0.5, rel=1e-8)
+        assert row.log10p == pytest.approx(-chi2.logsf(U * U / V, 1) / np.log(10), rel=1e-8, abs=1e-12)
+        compared += 1
+    assert compared >= 10
+
+
+def test_vt_dominant__takes_the_best_shared_threshold(studies, rows):
+    row = rows[(rows["test"] == "vt-dominant") & (rows["trait"] == "y") & (rows["max_maf"] == 0.2)].iloc[-1]
+    z = []
+    for bound in SHARE["thresholds"]:
+        U, V = np.sum([collapse(s, row["gene"], row["mask"], bound, 1, "y") for s in studies], axis=0)
+        z.append(abs(U) / np.sqrt(V) if V > 1e-8 else 0.0)
+    assert row["statistic"] == pytest.approx(max(z), rel=1e-8)
+    assert 2 * norm.sf(max(z)) <= row["p"] <= 1.02 * len(z) * 2 * norm.sf(max(z))
+
+
+def test_collapsed_burdens__absent_from_the_bundle_leave_a_note(studies, tmp_path):
+    config = studies[0].write(tmp_path, tests={"names": ["cast"], "max_maf": [0.05], "weights": ["flat"]})
+    table = pd.read_parquet(
+        run_study(config, tmp_path / "out", Resources(threads=1), "meta").path / "gene_tests.parquet"
+    )
+    assert table["p"].isna().all()
+    assert table["note"].str.contains("no dominant burden of this mask is shared at 0.05").all()
+
+
+def test_withhold__small_counts_and_small_steps():
+    assert withhold_small_steps(np.array([0, 3, 12, 14, 30]), 5).tolist() == [True, False, True, False, True]
+    assert withhold_small_steps(np.array([1, 2]), 0).all()
+
+
+def test_recessive_burdens__below_the_minimum_cell_are_withheld(studies, tmp_path):
+    config = studies[0].write(tmp_path, score_statistics={**SHARE, "min_cell": 12})
+    path = run_study(config, tmp_path / "out", Resources(threads=1), "score-statistics").path / "bundle"
+    bundle = Bundle(path)
+    genes = bundle.read_genes(bundle.index).values()
+    withheld = 0
+    for burdens in (g.collapsed[m, mode] for g in genes for m in ("M1", "M2") for mode in ("dominant", "recessive")):
+        hidden = burdens.carriers < 0
+        withheld += hidden.sum()
+        assert (burdens.carriers[~hidden & (burdens.carriers > 0)] >= 12).all()
+        for t, trait in enumerate(bundle.info["traits"]):
+            s = bundle.sample_sets[trait["sample_set"]]
+            assert np.isnan(burdens.U[t, hidden[s]]).all()
+            assert np.isfinite(burdens.U[t, ~hidden[s]]).all()
+    assert withheld > 0
+
+
+# calibration of binary traits
+
+
+def test_calibrated_variances__belong_to_exact_and_saddlepoint_p_values(studies, bundles):
+    """The slow versions of the reference: enumeration up to four alleles, the saddlepoint of every carrier above."""
+    study, bundle = studies[0], Bundle(bundles[0])
+    chosen, t = study.observed("cc"), bundle.traits["cc"]["index"]
+    X, y = study.design(chosen), study.traits["cc"][chosen]
+    mu = reference_saddlepoint.fit_logistic(X, y)
+    table = bundle.variants.to_pylist()
+    U, V = (np.array([row[name][t] for row in table]) for name in ("U", "V"))
+    calibrated = bundle.calibrated[:, t]
+    large = np.abs(U) > 2 * np.sqrt(V)
+    np.testing.assert_allclose(calibrated[~large], V[~large], rtol=1e-8)
+    assert np.isnan(bundle.calibrated[:, bundle.traits["y"]["index"]]).all()
+    keys = study.keys()
+    for j in np.flatnonzero(large):
+        g = study.dosage[keys.index(":".join(str(table[j][c]) for c in ("chromosome", "position", "ref", "alt")))]
+        g = g[chosen] if np.nanmean(g) <= 1 else 2 - g[chosen]
+        imputed = np.where(np.isnan(g), np.nanmean(g), g)
+        whole = bool(np.abs(imputed - np.rint(imputed)).max() <= 0.1)
+        called = np.rint(imputed) if whole else imputed
+        if imputed.sum() <= 4:
+            log_p = np.log(reference_saddlepoint.exact_two_sided(called, y, mu))
+        else:
+            # missing calls are visited one by one, also where they round to no allele
+            gt, visited = reference_saddlepoint.adjusted_genotype(called, mu, X), imputed != 0
+            rest = float(np.sum((mu * (1 - mu) * gt**2)[~visited]))
+            u = float(gt @ (y - mu))
+            log_p = reference_saddlepoint._two_sided(u, called[visited], gt[visited], mu[visited], rest, whole)
+        # where all carriers are cases, the kernel takes that outcome's exact probability in place of the saddlepoint
+        extreme = called @ y in (0.0, called.sum())
+        assert chi2.logsf(U[j] ** 2 / calibrated[j], 1) == pytest.approx(log_p, rel=0.05 if extreme else 1e-5)
+    assert large.sum() >= 2
+
+
+def test_calibration__changes_rows_of_binary_traits_only(meta_config, rows):
+    config = yaml.safe_load(meta_config.read_text())
+    plain = {**TESTS, "names": ["burden", "skat"], "calibrate": "none"}
+    other = meta_config.with_name("plain.yaml")
+    other.write_text(yaml.safe_dump({**config, "tests": plain}))
+    out = run_meta_analysis(other, [], meta_config.parent / "plain", Resources(threads=1), "meta").path
+    table = pd.read_parquet(out / "gene_tests.parquet")
+    keys = ["gene", "trait", "mask", "max_maf", "weights", "test"]
+    both = table.merge(rows, on=keys, suffixes=("", "_spa"))
+    assert len(both) == len(table)
+    quantitative = both["trait"] != "cc"
+    assert (both.loc[quantitative, "p"] == both.loc[quantitative, "p_spa"]).all()
+    burden = ~quantitative & (both["test"] == "burden")
+    moved = np.abs(both.loc[burden, "log10p"] - both.loc[burden, "log10p_spa"])
+    assert (moved > 1e-6).any()
+    assert (moved < 0.5).all()
+    assert both.loc[~quantitative, "note"].str.contains("calibration is advised").any()
+    assert (both.loc[quantitative, "note"] == "").all()
+
+
+def test_calibration__is_refused_in_words_when_a_study_shares_none(studies, tmp_path):
+    tests = {"names": ["burden"], "max_maf": [0.05], "weights": ["flat"], "calibrate": "spa"}
+    config = studies[0].write(tmp_path, tests=tests)
+    table = pd.read_parquet(
+        run_study(config, tmp_path / "out", Resources(threads=1), "meta").path / "gene_tests.parquet"
+    )
+    assert table.loc[table["trait"] == "cc", "note"].str.contains("not calibrated: a study shares no").all()
+    assert (table.loc[table["trait"] != "cc", "note"] == "").all()
+
+
+# omnibus, drivers, searches, pathways
+
+
+def test_omnibus__is_the_cauchy_combination_of_distinct_rows(rows):
+    for (_, _), part in rows[rows["trait"] == "y"].groupby(["gene", "trait"]):
+        omnibus = part[part["test"] == "omnibus"]
+        assert len(omnibus) == 1
+        assert omnibus["mask"].item() == "all masks"
+        shared = part["test"].isin(["burden-dominant", "burden-recessive", "cast", "vt-dominant"])
+        own = part[~shared & (part["test"] != "omnibus")]
+        # masks and bins that select the same variants give the same rows and enter once
+        distinct = own.drop_duplicates(["test", "statistic", "p", "mac", "n_variants"])
+        p = np.concatenate([distinct["p"], part.loc[shared & part["p"].notna(), "p"]])
+        expected = 0.5 - np.arctan(np.mean(np.tan((0.5 - np.where(p > 1 - 1e-12, 1 - 1 / len(p), p)) * np.pi))) / np.pi
+        assert omnibus["p"].item() == pytest.approx(expected, rel=1e-3)
+
+
+def test_drivers__say_what_is_left_without_each_variant(combined, rows):
+    drivers = pd.read_parquet(combined / "drivers.parquet")
+    key = ["gene", "trait", "mask", "max_maf", "weights", "test"]
+    assert set(drivers["test"]) == {"skat", "skat-o", "step-up"}
+    small = rows[rows["test"].isin(["skat", "skat-o", "step-up"]) & (rows["p"] < 0.5)]
+    assert set(map(tuple, drivers[key].drop_duplicates().to_numpy())) == set(map(tuple, small[key].to_numpy()))
+    assert drivers.loc[drivers["test"] == "skat-o", "detail"].str.match(r"rho=[\d.]+").all()
+    assert (drivers["share"].between(0, 1 + 1e-12)).all()
+    skat = drivers[drivers["test"] == "skat"].groupby(key)
+    assert (skat["share"].sum() <= 1 + 1e-9).all()
+    assert skat["share"].apply(lambda x: x.is_monotonic_decreasing).all()
+    two = rows[(rows["test"] == "skat") & (rows["n_variants"] == 2) & (rows["p"] < 0.5)]
+    for row in two[two["trait"] == "y"].itertuples():  # without one of two variants, SKAT is the other's chi-square
+        part = drivers[(drivers[key] == [getattr(row, k) for k in key]).all(axis=1)]
+        z = part["z"].to_numpy()
+        np.testing.assert_allclose(part["log10p_without"], -chi2.logsf(z[::-1] ** 2, 1) / np.log(10), rtol=1e-6)
+
+
+def test_step_up__uses_the_replicates_that_all_studies_share(rows):
+    step = rows[rows["test"] == "step-up"]
+    assert (step["method"].str.startswith("shared-permutations")).all()
+
+
+def test_step_up__normal_draws_and_shared_replicates_agree(meta_config, bundles, studies, rows, tmp_path):
+    folder = tmp_path
+    plain = []
+    for study in studies:
+        config = study.write(folder / study.name)
+        plain.append(
+            run_study(config, folder / study.name / "out", Resources(threads=1), "score-statistics").path / "bundle"
+        )
+    tests = {**TESTS, "names": ["step-up"], "step_up": {**STEP_UP, "permutations": 3000, "exceedances": 3000}}
+    (folder / "p.gmt").write_text(GMT)
+    config = write_meta_config(folder / "meta.yaml", plain, studies[0], tests=tests, genes=GENES)
+    out = run_meta_analysis(config, [], folder / "out", Resources(threads=1), "meta").path
+    drawn = pd.read_parquet(out / "gene_tests.parquet").query("trait in ['y', 'z']")
+    assert (drawn["method"].str.startswith("normal-resampling")).all()
+    both = drawn.merge(rows, on=["gene", "trait", "mask", "max_maf", "test"])
+    error = np.sqrt(both["p_x"] * (1 - both["p_x"]) * (1 / 300 + 1 / 3000))
+    assert (np.abs(both["p_x"] - both["p_y"]) < 4 * error + 0.01).all()
+
+
+def test_pathways__fisher_and_step_up_from_gene_rows(combined, rows):
+    table = pd.read_parquet(combined / "pathway_tests.parquet")
+    chosen = (rows["trait"] == "y") & (rows["mask"] == "M2") & (rows["max_maf"] == 0.2) & (rows["test"] == "burden")
+    burden = rows[chosen].set_index("gene").loc[["GENE1", "GENE3", "GENE5"]]
+    here = table.query(
+        "pathway == 'up' and trait == 'y' and mask == 'M2' and max_maf == 0.2 and source == 'burden flat'"
+    )
+    here = here.set_index("test")
+    assert here.loc["pathway-fisher", "p"] == pytest.approx(combine_pvalues(burden["p"]).pvalue, rel=1e-9)
+    V = burden["se"] ** -2
+    U = burden["beta"] * V
+    sets = [[0], [1], [2], [0, 1], [0, 2], [1, 2], [0, 1, 2]]
+    best = max(U.iloc[s].sum() ** 2 / V.iloc[s].sum() for s in sets)
+    taken = here.loc["pathway-step-up", "chosen"].split(",")
+    assert here.loc["pathway-step-up", "statistic"] == pytest.approx(U[taken].sum() ** 2 / V[taken].sum(), rel=1e-9)
+    assert here.loc["pathway-step-up", "statistic"] <= best * (1 + 1e-12)
+    low = table.query("pathway == 'low'")
+    assert (low["n_listed"] == 2).all()
+    assert (low["n_genes"] == 1).all()
+
+
+def test_pathways__are_refused_without_a_file_and_named_when_malformed(studies, tmp_path):
+    (tmp_path / "bad.gmt").write_text("one\tdescription\n")
+    with pytest.raises(FormatError, match=r"bad\.gmt, line 1"):
+        read_pathways(tmp_path / "bad.gmt")
+    config = studies[0].write(tmp_path, tests={**TESTS, "names": ["burden", "pathway-fisher"]})
+    with pytest.raises(ConfigError, match=r"genes\.pathways"):
+        run_study(config, tmp_path / "out", Resources(threads=1), "meta")
+
+
+# conditioning
+
+
+def test_conditional__equals_a_null_model_with_the_index_variant(studies, bundles, meta_config, tmp_path):
+    config = load_config(meta_config, MetaConfig)
+    gene, study = "GENE3", studies[0]
+    j = study.rows_of(gene)[2]
+    tests = Tests(names=["burden"], max_maf=[0.2], weights=["flat"])
+    catalogue = open_catalogue(config.genes, meta_config.parent)
+    path = run_conditional(bundles[:1], catalogue, tests, [study.keys()[j]], tmp_path)
+    table = pd.read_parquet(path).query("trait == 'z' and gene == @gene").set_index("mask")
+    chosen = study.observed("z")
+    X, y = study.design(chosen), study.traits["z"][chosen]
+    G = study.dosage[:, chosen]
+    G = np.where(np.isnan(G), np.nanmean(G, axis=1, keepdims=True), G)
+    r = y - X @ np.linalg.lstsq(X, y, rcond=None)[0]
+    sigma2 = r @ r / (len(r) - X.shape[1])
+    X = np.column_stack([X, G[j]])
+    r = y - X @ np.linalg.lstsq(X, y, rcond=None)[0]
+    for mask in table.index:
+        burden = np.zeros(len(y))
+        for k in in_mask(study, gene, mask):
+            f = np.nanmean(study.dosage[k, chosen]) / 2
+            if k != j and 0 < f < 1 and min(f, 1 - f) <= 0.2:
+                burden += G[k] if f <= 0.5 else 2 - G[k]
+        left = burden - X @ np.linalg.lstsq(X, burden, rcond=None)[0]
+        U, V = burden @ r / sigma2, left @ left / sigma2
+        assert table.loc[mask, "beta"] == pytest.approx(U / V, rel=1e-8)
+        assert table.loc[mask, "se"] == pytest.approx(V**-0.5, rel=1e-8)
+        assert study.keys()[j] == table.loc[mask, "index_variants"]
+
+
+def test_conditional__selects_index_variants_and_refuses_unknown_ones(bundles, meta_config, tmp_path):
+    config = load_config(meta_config, MetaConfig)
+    catalogue = open_catalogue(config.genes, meta_config.parent)
+    tests = Tests(names=["burden", "skat", "omnibus"], max_maf=[0.2], weights=["flat"])
+    table = pd.read_parquet(run_conditional(bundles, catalogue, tests, "auto", tmp_path, max_p=0.05))
+    assert len(table)
+    assert set(table["test"]) == {"burden", "skat"}
+    with pytest.raises(MatchError, match="none of the 1 index variants"):
+        run_conditional(bundles, catalogue, tests, ["1:1:A:C"], tmp_path)
+    with pytest.raises(MatchError, match="not named chromosome"):
+        run_conditional(bundles, catalogue, tests, ["rs12"], tmp_path)
+
+
+# chromosome X
+
+
+def test_recode_males__refuses_heterozygotes_and_halves_homozygotes():
+    indptr, sample = np.array([0, 3, 5]), np.array([0, 1, 2, 0, 1], np.int32)
+    dosage = np.array([1, 2, 1, 1, 2], np.int8)
+    male = np.array([True, True, False])
+    out, heterozygous = recode_males(indptr, sample, dosage, np.array([True, False]), male, 1)
+    assert out.tolist() == [-1, 1, 1, 1, 2]
+    assert heterozygous == 1
+    assert dosage.tolist() == [1, 2, 1, 1, 2]
+
+
+def write_x(study, folder: Path, shift: int, known: bool = True, **changes) -> tuple[Path, np.ndarray]:
+    """Write a study whose chromosome 3 is X, ``shift`` base pairs further; return it and who is male."""
+    renamed = {"1": "1", "2": "2", "3": "23"}
+    moved = {}
+    for old in study.annotations:
+        chromosome, position, *alleles = old.split(":")
+        moved[old] = ":".join((renamed[chromosome], str(int(position) + shift), *alleles))
+    x = dataclasses.replace(
+        study, chromosome=[renamed[c] for c in study.chromosome], position=study.position + shift,
+        sets={g: [(renamed[c], p + shift, a, b) for c, p, a, b in v] for g, v in study.sets.items()},
+        annotations={moved[k]: v for k, v in study.annotations.items()},
+    )  # fmt: skip
+    config = x.write(folder, **changes)
+    male = np.array([s == "M" for s in study.sex])
+    fam = folder / "geno.fam"
+    lines = [line.split() for line in fam.read_text().splitlines()]
+    code = np.where(male, "1", "2") if known else np.full(len(male), "0")
+    fam.write_text("".join(" ".join([*f[:4], c, f[5]]) + "\n" for f, c in zip(lines, code, strict=True)))
+    return config, male
+
+
+def read_x(folder: Path):
+    bundle = Bundle(folder / "bundle")
+    return bundle, bundle.read_genes(["GENE5"])["GENE5"]
+
+
+def test_x__heterozygous_males_are_missing_and_counted(studies, tmp_path):
+    study = studies[0]
+    config, male = write_x(study, tmp_path, 5_000_000)
+    bundle, gene = read_x(run_study(config, tmp_path / "out", Resources(threads=1), "score-statistics").path)
+    listed = sorted({r for g in ("GENE5", "GENE6") for r in study.rows_of(g)})
+    chosen = study.observed("z") | study.observed("y") | study.observed("cc")
+    assert bundle.info["male_heterozygotes"] == int((study.dosage[np.ix_(listed, male & chosen)] == 1).sum())
+    here = study.observed("z")
+    s = bundle.sample_sets[bundle.traits["z"]["sample_set"]]
+    for k, j in enumerate(study.rows_of("GENE5")):
+        g = study.dosage[j, here].copy()
+        g[male[here] & (g == 1)] = np.nan
+        assert gene.n_obs[k, s] == np.isfinite(g).sum()
+        assert gene.alt_frequency[k, s] == pytest.approx(np.nanmean(g) / 2)
+
+
+def test_x__coding_0_1_halves_hemizygous_calls(studies, tmp_path):
+    study = studies[0]
+    config, male = write_x(study, tmp_path, 5_000_000, score_statistics={"x_coding": "0/1"})
+    bundle, gene = read_x(run_study(config, tmp_path / "out", Resources(threads=1), "score-statistics").path)
+    chosen = study.observed("z")
+    X, y = study.design(chosen), study.traits["z"][chosen]  # sex is a covariate
+    r = y - X @ np.linalg.lstsq(X, y, rcond=None)[0]
+    sigma2 = r @ r / (len(r) - X.shape[1])
+    m = male[chosen]
+    for k, j in enumerate(study.rows_of("GENE5")):
+        g = study.dosage[j, chosen].copy()
+        g[m & (g == 1)] = np.nan
+        f = np.nanmean(study.dosage[j]) / 2
+        g = g if f <= 0.5 else 2 - g
+        g[m & (g == 2)] = 1
+        g = np.where(np.isnan(g), np.nanmean(g), g)
+        U = (1 if f <= 0.5 else -1) * (g @ r) / sigma2
+        assert gene.U[k, bundle.traits["z"]["index"]] == pytest.approx(U, rel=1e-8, abs=1e-9)
+
+
+def test_x__pseudo_autosomal_calls_stay_as_they_are(studies, tmp_path):
+    config, _ = write_x(studies[0], tmp_path, 100_000)
+    bundle, gene = read_x(run_study(config, tmp_path / "out", Resources(threads=1), "score-statistics").path)
+    assert "male_heterozygotes" not in bundle.info
+    here = studies[0].observed("z")
+    s = bundle.sample_sets[bundle.traits["z"]["sample_set"]]
+    observed = [np.isfinite(studies[0].dosage[j, here]).sum() for j in studies[0].rows_of("GENE5")]
+    assert gene.n_obs[:, s].tolist() == observed
+
+
+def test_x__without_any_sex_is_an_error(studies, tmp_path):
+    config, _ = write_x(studies[0], tmp_path, 5_000_000, known=False)
+    with pytest.raises(InputError, match=r"geno\.fam: the sex"):
+        run_study(config, tmp_path / "out", Resources(threads=1), "score-statistics")
+
+
+def test_x__build_matters_where_the_builds_differ(studies, tmp_path):
+    config, _ = write_x(studies[0], tmp_path, 2_620_000, genome_build=None)
+    with pytest.raises(InputError, match="set genome_build"):
+        run_study(config, tmp_path / "out", Resources(threads=1), "score-statistics")
+
+
+def test_bundle__says_what_it_shares(bundles):
+    assert {p.name for p in bundles[0].iterdir()} >= {"calibrated", "collapsed", "replicates"}
+    info = json.loads((bundles[0] / "study.json").read_text())
+    assert info["study"] == "s1"
+
+
+def test_type_one_error_study__counts_p_values(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "studies"))
+    import type_one_error as study
+
+    monkeypatch.setattr(study, "N", 150)
+    counts = {s: study.test_gene(1, s, 60, 4, 2) for s in ("quantitative", "binary 1:10")}
+    assert counts["quantitative"]["burden flat"][-1] == 60
+    assert counts["binary 1:10"]["burden flat (spa)"][-1] == 2
+    assert counts["quantitative"]["skat flat"][0] <= 12  # P(more than 12 of 60 at 0.05) is 1e-6
+    page = "\n".join(study.format_tables(counts))
+    assert "| burden flat | 60 |" in page
