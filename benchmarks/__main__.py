@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.cases import CASES
 from benchmarks.cases.base import Case
 from benchmarks.data import make_all
-from benchmarks.measure import Usage, median, run_child
+from benchmarks.measure import Array, Usage, median, run_child
 from benchmarks.targets import judge
 
 HEADER = ("case", "work", "wall s", "CPU s", "peak MB", "read MB", "CPU / ours")
@@ -107,7 +107,7 @@ def check_agreement(cases: list[Case], folder: Path) -> None:
                     raise SystemExit(f"{case.name}: {name} differs by {worst:.3g}, more than {case.tolerance}")
 
 
-def load_result(case: Case, folder: Path, scratch: Path) -> dict[str, np.ndarray]:
+def load_result(case: Case, folder: Path, scratch: Path) -> dict[str, Array]:
     """Run a case once and return its arrays."""
     run_child(case.name, folder, scratch / "result.npz")
     with np.load(scratch / "result.npz") as data:

@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 _program_peak = 0.0  # kB, largest of the programs that this process ran
 ROOT = Path(__file__).resolve().parents[1]
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
+Array = NDArray[Any]
 #: What a case returns: arrays by name, compared between the cases of a group before anything is timed.
-Result = dict[str, np.ndarray]
+Result = dict[str, Array]
 
 
 @dataclass(frozen=True)

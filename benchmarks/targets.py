@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from benchmarks.measure import Usage
 
 SCORES, TESTS = "score statistics, 1 trait", "burden SKAT ACAT-V ACAT-O, 2 masks, 2 weights"
@@ -17,7 +19,7 @@ def judge(measured: dict[str, Usage], numbers: dict[str, dict[str, float]]) -> s
         return numbers[case][name]
 
     rates = "scan_carriers by frequency, GB/s"
-    aims = (
+    aims: tuple[tuple[str, str, float, Callable[[], float]], ...] = (
         ("score statistics + tests, CPU s", "<=", 1.5, lambda: cpu(SCORES, TESTS)),
         ("the same with one set of weights, CPU s", "<=", 1.5, lambda: cpu(SCORES, "the same, Beta(1, 25) only")),
         ("with SKAT-O, CPU s", "<=", 5.0, lambda: cpu(SCORES, "the same, 1 trait, with SKAT-O")),

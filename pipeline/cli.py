@@ -15,6 +15,7 @@ from pipeline import __version__
 from pipeline.errors import LocomassError
 
 if TYPE_CHECKING:
+    from pipeline.partitions import Planned
     from pipeline.run import Outcome
 
 SOME_GENES_FAILED = 3
@@ -30,6 +31,10 @@ def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--quiet", is_flag=True, help="No progress, only errors."),
         click.option("--threads", type=click.IntRange(1), help="Threads of the one process (default: all cores)."),
         click.option("--workers", type=click.IntRange(0), default=0, help="Local worker processes instead of threads."),
+        click.option("--memory", help="Memory of the process, or of each worker, such as `4 GB`; sizes the batches."),
+        click.option(
+            "--cluster", help="A file of configs/cluster, a scheduler's address, or its scheduler file (.json)."
+        ),
         click.option("--out", type=FOLDER, help="Output directory (default: `output` of the configuration)."),
     ):
         function = option(function)
@@ -52,47 +57,45 @@ def cli() -> None:
 @cli.command()
 @click.argument("config", type=CONFIG)
 @common_options
-def run(config: Path, out: Path | None, workers: int, threads: int | None, quiet: bool) -> None:
+def run(config: Path, out: Path | None, quiet: bool, **machine: Any) -> None:
     """Run a study from genotypes to report; stages that are up to date are skipped."""
-    _run_upto("report", config, out, workers, threads, quiet)
+    _run_upto("report", config, out, quiet, **machine)
 
 
 @cli.command()
 @click.argument("config", type=CONFIG)
 @common_options
-def predict(config: Path, out: Path | None, workers: int, threads: int | None, quiet: bool) -> None:
+def predict(config: Path, out: Path | None, quiet: bool, **machine: Any) -> None:
     """Fit or read weights, score the cohort, write LOCO predictions."""
-    _run_upto("predict", config, out, workers, threads, quiet)
+    _run_upto("predict", config, out, quiet, **machine)
 
 
 @cli.command()
 @click.argument("config", type=CONFIG)
 @common_options
-def denoise(config: Path, out: Path | None, workers: int, threads: int | None, quiet: bool) -> None:
+def denoise(config: Path, out: Path | None, quiet: bool, **machine: Any) -> None:
     """Fit the null models (and what they need)."""
-    _run_upto("denoise", config, out, workers, threads, quiet)
+    _run_upto("denoise", config, out, quiet, **machine)
 
 
 @cli.command("score-statistics")
 @click.argument("config", type=CONFIG)
 @common_options
-def score_statistics(config: Path, out: Path | None, workers: int, threads: int | None, quiet: bool) -> None:
+def score_statistics(config: Path, out: Path | None, quiet: bool, **machine: Any) -> None:
     """Compute the study bundle (and what it needs), without testing."""
-    _run_upto("score-statistics", config, out, workers, threads, quiet)
+    _run_upto("score-statistics", config, out, quiet, **machine)
 
 
 @cli.command()
 @click.argument("config", type=CONFIG)
-@click.option("--study", "studies", type=FOLDER, multiple=True, help="A study bundle; repeat. Replaces the list.")
+@click.option("--study", "studies", type=ANY, multiple=True, help="A bundle (or .tar); repeat. Replaces the list.")
 @common_options
-def meta(
-    config: Path, studies: tuple[Path, ...], out: Path | None, workers: int, threads: int | None, quiet: bool
-) -> None:
+def meta(config: Path, studies: tuple[Path, ...], out: Path | None, quiet: bool, **machine: Any) -> None:
     """Combine study bundles and test genes."""
     from pipeline.run import Resources, run_meta_analysis
 
     with console(quiet) as progress:
-        where = run_meta_analysis(config, studies, out, Resources(workers, threads, progress))
+        where = run_meta_analysis(config, studies, out, Resources(progress=progress, **machine))
         _finish(where, quiet)
 
 
@@ -245,7 +248,7 @@ def init(folder: Path, out: Path | None) -> None:
 
 @cli.command()
 @click.argument("config", type=CONFIG)
-@click.option("--study", "studies", type=FOLDER, multiple=True, help="A study bundle; repeat. Replaces the list.")
+@click.option("--study", "studies", type=ANY, multiple=True, help="A bundle (or .tar); repeat. Replaces the list.")
 @click.option("--index", multiple=True, metavar="CHROM:POS:REF:ALT", help="An index variant; repeat. Default: auto.")
 @click.option(
     "--max-p", type=click.FloatRange(0, 1, min_open=True), default=5e-8, show_default=True, help="p of entry."
@@ -300,6 +303,97 @@ def power(
         )
 
 
+@cli.command()
+@click.argument("results", type=FOLDER)
+def status(results: Path) -> None:
+    """Say which stages of an output directory are done, which batches are missing, and who is at work."""
+    from pipeline.plan import describe_status
+
+    for line in describe_status(results):
+        click.echo(line)
+
+
+@cli.group("plan")
+def plan_group() -> None:
+    """A run by hand, for array jobs, Snakemake and Nextflow: init, run, missing, finalise."""
+
+
+@plan_group.command("init")
+@click.argument("config", type=CONFIG)
+@click.option("--out", type=FOLDER, required=True, help="Output directory, which all machines see.")
+@click.option("--threads", type=click.IntRange(1), help="Threads of this process.")
+def plan_init(config: Path, out: Path, threads: int | None) -> None:
+    """Run up to the first batches, write them down, and print their numbers."""
+    from pipeline.partitions import init_partitions
+    from pipeline.run import Resources
+
+    with console(False) as progress:
+        _tell_plan(init_partitions(config, out, Resources(threads=threads, progress=progress)))
+
+
+@plan_group.command("run")
+@click.argument("out", type=FOLDER)
+@click.argument("numbers", type=click.IntRange(0), nargs=-1, required=True)
+def plan_run(out: Path, numbers: tuple[int, ...]) -> None:
+    """Run batches, such as `locomass plan run OUT $SLURM_ARRAY_TASK_ID`; those that are there are skipped."""
+    from pipeline.partitions import run_partition
+
+    for number in numbers:
+        click.echo(f"batch {number}: {'done' if run_partition(out, number) else 'was there'}")
+
+
+@plan_group.command("missing")
+@click.argument("out", type=FOLDER)
+def plan_missing(out: Path) -> None:
+    """Print the batches that have not been run, or were cut, comma-separated as `sbatch --array` wants them."""
+    from pipeline.partitions import list_missing
+
+    click.echo(",".join(map(str, list_missing(out))))
+
+
+@plan_group.command("finalise")
+@click.argument("config", type=CONFIG)
+@click.option("--out", type=FOLDER, required=True, help="Output directory of `locomass plan init`.")
+@click.option("--threads", type=click.IntRange(1), help="Threads of this process.")
+def plan_finalise(config: Path, out: Path, threads: int | None) -> None:
+    """Gather the batches; then the next stage's batches are written down, or the run is done."""
+    from pipeline.partitions import finalise_partitions
+    from pipeline.run import Resources
+
+    with console(False) as progress:
+        _tell_plan(finalise_partitions(config, out, Resources(threads=threads, progress=progress)))
+
+
+def _tell_plan(plan: Planned | Outcome) -> None:
+    """Print what comes next (the batches in the words of `sbatch --array`), or where the results are."""
+    from pipeline.run import Outcome
+
+    if isinstance(plan, Outcome):
+        _finish(plan, False)
+    else:
+        click.echo(f"{plan.total} batches, {len(plan.missing)} to run: {plan.array}")
+
+
+@cli.command()
+@click.argument("config", type=CONFIG)
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@common_options
+@click.option("--once", is_flag=True, help="Look once and end: for cron, systemd timers, scrontab.")
+@click.option("--interval", type=click.FloatRange(1), default=60.0, show_default=True, help="Seconds between looks.")
+def watch(
+    config: Path, folder: Path, out: Path | None, quiet: bool, once: bool, interval: float, **machine: Any
+) -> None:
+    """Run whenever new summary statistics are dropped in FOLDER; result sets are kept by date."""
+    from pipeline.run import Resources
+    from pipeline.watch import watch as watch_folder
+
+    with console(quiet) as progress:
+        resources = Resources(progress=progress, **machine)
+        result = watch_folder(config, folder, out or Path("results"), resources, once, interval)
+    if not quiet:
+        click.echo(f"results: {result}" if result else "nothing new")
+
+
 @cli.group("config")
 def config_group() -> None:
     """What a configuration may hold."""
@@ -341,12 +435,12 @@ def config_tests() -> None:
         click.echo(f"{name:16} {test.summary}")
 
 
-def _run_upto(stage: str, config: Path, out: Path | None, workers: int, threads: int | None, quiet: bool) -> None:
+def _run_upto(stage: str, config: Path, out: Path | None, quiet: bool, **machine: Any) -> None:
     """Run a study up to a stage."""
     from pipeline.run import Resources, run_study
 
     with console(quiet) as progress:
-        where = run_study(config, out, Resources(workers, threads, progress), stage)
+        where = run_study(config, out, Resources(progress=progress, **machine), stage)
         _finish(where, quiet)
 
 

@@ -146,7 +146,7 @@ class ClusterExecutor:
         results: list[Any] = [None] * len(items)
         place: dict[str, int] = {}
         try:
-            waiting = as_completed(with_results=True)
+            waiting = as_completed(loop=self.client.loop, with_results=True)
             for start in range(0, len(items), TASKS_PER_MESSAGE):
                 futures = self.client.map(function, list(items[start : start + TASKS_PER_MESSAGE]), pure=False)
                 place.update({future.key: start + k for k, future in enumerate(futures)})
@@ -296,7 +296,7 @@ def _open_local(
             )
     except (OSError, RuntimeError, ValueError) as error:
         raise LocomassError(f"cannot start {workers} local workers: {error}") from None
-    with cluster, Client(cluster) as client:
+    with cluster, Client(cluster, set_as_default=False) as client:
         _set_up(client)
         yield ClusterExecutor(client, bound / threads if bound else None)
 
@@ -311,7 +311,7 @@ def _connect(where: str) -> Iterator[ClusterExecutor]:
     if "scheduler_file" in target and not Path(where).exists():
         raise LocomassError(f"--cluster {where}: no such scheduler file; {advice}")
     try:
-        client = Client(**target, timeout=CONNECT_SECONDS)
+        client = Client(**target, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, TimeoutError, ValueError, KeyError) as error:
         reason = str(error) or type(error).__name__
         raise LocomassError(f"--cluster {where}: no Dask scheduler answers ({reason}); {advice}") from None
@@ -400,7 +400,7 @@ def _start_jobs(config: ClusterConfig, where: str) -> Iterator[ClusterExecutor]:
     """Submit the first jobs, let their number follow the work, and cancel them at the end."""
     from distributed import Client, Status
 
-    with make_job_cluster(config) as cluster, Client(cluster) as client:
+    with make_job_cluster(config) as cluster, Client(cluster, set_as_default=False) as client:
         _set_up(client, config.lifetime, stagger=parse_walltime(config.margin) / 2)
         first = -(-max(1, config.min_workers) // config.processes)
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import logging
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +28,7 @@ from pipeline.gene_tests.registry import check_tests
 from pipeline.gene_tests.weights import parse_weights
 from pipeline.io.annotations import read_frequencies
 from pipeline.io.bundle import Bundle
+from pipeline.io.bundle_open import open_bundle
 from pipeline.io.catalogue import Catalogue, StudyVariants, locate_variants, open_catalogue
 from pipeline.io.cohort import Cohort, open_cohort
 from pipeline.io.loco import read_prediction_list
@@ -156,9 +158,12 @@ class StudyRun:
     @cached_property
     def batch_bytes(self) -> int:
         """Packed bytes of a batch that the memory of a task allows."""
-        n_traits = len(self.cohort.traits)
-        n_columns = 3 * n_traits + (n_traits + 1) * (2 + sum(map(_n_columns, self.cohort.covariates.values())))
-        return bound_batch(self.executor.task_memory, len(self.cohort.rows), n_columns)
+        c = self.cohort
+        designs = {
+            t.name if t.kind == "binary" else np.isfinite(y).tobytes() for t, y in zip(c.traits, c.y.T, strict=True)
+        }
+        n_columns = 3 * len(c.traits) + len(designs) * (1 + sum(map(_n_columns, c.covariates.values())))
+        return bound_batch(self.executor.task_memory, len(c.rows), n_columns)
 
     @cached_property
     def kept_folder(self) -> Path:
@@ -348,9 +353,13 @@ def run_meta_analysis(
     bundles = list(studies) or [find_bundle(name, folder, config_path) for name in config.studies]
     if not bundles:
         raise ConfigError(f"{config_path}: key studies: no study bundle is named; list them, or give --study")
-    check_bundles(bundles)
     directory = RunDirectory(out or Path(config.output))
-    with directory.lock(), log_to(directory.path), resources.open() as executor:
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="locomass-")))
+        bundles = [bundle.path for bundle in check_bundles(bundles, scratch)]
+        stack.enter_context(directory.lock())
+        stack.enter_context(log_to(directory.path))
+        executor = stack.enter_context(resources.open())
         _announce(executor, config_path, directory.path)
         catalogue = open_catalogue(config.genes, folder)
         _check_columns(catalogue, config)
@@ -372,7 +381,7 @@ def find_bundle(name: str, folder: Path, config_path: Path) -> Path:
     """
     places = [folder / name, Path(name)]
     for place in places:
-        if (place / "study.json").exists():
+        if (place / "study.json").exists() or (place.is_file() and place.suffix == ".tar"):
             return place
     raise BundleError(
         f"{config_path}: no study bundle {name}: looked for {' and '.join(f'{p}/study.json' for p in places)}; "
@@ -380,13 +389,17 @@ def find_bundle(name: str, folder: Path, config_path: Path) -> Path:
     )
 
 
-def check_bundles(paths: Sequence[Path]) -> list[Bundle]:
-    """Open bundles and check that they can be combined.
+def check_bundles(paths: Sequence[Path], scratch: Path | None = None) -> list[Bundle]:
+    """Open bundles, which may come from strangers, and check that they can be combined.
+
+    Args:
+        paths: bundle folders, or .tar files of them.
+        scratch: where .tar files are unpacked.
 
     Raises:
-        BundleError: a study stands twice, or genome builds differ.
+        BundleError: a bundle is damaged or unsafe, a study stands twice, or genome builds differ.
     """
-    bundles = [Bundle(path) for path in paths]
+    bundles = [open_bundle(path, scratch) for path in paths]
     seen: dict[str, Path] = {}
     for bundle in bundles:
         if bundle.study in seen:
@@ -519,9 +532,10 @@ def describe_inputs(run: StudyRun) -> list[str]:
     if len(c.traits) > 20:
         lines.append(f"  and {len(c.traits) - 20} further traits")
     lines.append(f"covariates: {', '.join(['intercept', *c.covariates])}")
-    listed = len(run.catalogue.position)
+    keys = run.catalogue.sets.variants
+    listed = 0 if keys is None else len(set(keys.tolist()))
     of = f" of {listed:,} listed" if listed else ""
-    lines.append(f"variants: {len(found.members):,}{of} are in the fileset of {c.fileset.n_variants:,}")
+    lines.append(f"variants: {len(found.row):,}{of} are in the fileset of {c.fileset.n_variants:,}")
     without = int((np.diff(found.offsets) == 0).sum())
     lines.append(f"genes: {len(sets):,}; masks: {', '.join(run.catalogue.masks)}")
     if without:
@@ -551,7 +565,8 @@ def check_study(config_path: Path, out: Path | None) -> list[str]:
         columns = len(names) + 2 * len(run.cohort.traits)
         memory = len(chosen) * columns * 8 * (2 if config.predictor.method != "none" else 1) + 3 * largest
         lines.append(f"design: {X.shape[1]} columns ({', '.join(names[:8])}{', ...' if len(names) > 8 else ''})")
-        lines.append(f"predictor: {config.predictor.method}, used as {config.predictor.role}")
+        used = "" if config.predictor.method == "none" else f", used as {config.predictor.role}"
+        lines.append(f"predictor: {config.predictor.method}{used}")
         lines.append(f"tests: {', '.join(config.tests.names)}; bins {', '.join(map(str, config.tests.max_maf))}")
         lines.append(f"plan: {len(tasks)} batches; about {max(memory, 1) / 2**20 + 250:,.0f} MB of memory")
     return lines

@@ -13,7 +13,7 @@ import pandas as pd
 
 from benchmarks.cases.base import Case
 from benchmarks.data import SAMPLES, VARIANTS
-from benchmarks.measure import Result, run_command
+from benchmarks.measure import Array, Result, run_command
 from pipeline.io.plink import Fileset, open_fileset, read_packed_rows
 from pipeline.kernels.packed import count_genotypes, scan_carriers
 from pipeline.kernels.score_statistics import project_columns, weighted_squares
@@ -25,7 +25,7 @@ BED_READER, PANDAS_PLINK = 8_000, 2_000  # variants that are enough to know thei
 COVARIATES = ["age", "sex", "pc1", "pc2"]
 
 
-def null_model(bed: Path, n_traits: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def null_model(bed: Path, n_traits: int = 1) -> tuple[Array, Array, Array]:
     """Residuals (n, T), orthonormal covariates Q (n, p) and sigma2 (T,) of the traits y1.. of a fileset."""
     covariates = pd.read_csv(bed.with_suffix(".covar.tsv"), sep="\t")[COVARIATES].to_numpy(float)
     y = pd.read_csv(bed.with_suffix(".pheno.tsv"), sep="\t")[[f"y{t + 1}" for t in range(n_traits)]].to_numpy(float)
@@ -34,7 +34,7 @@ def null_model(bed: Path, n_traits: int = 1) -> tuple[np.ndarray, np.ndarray, np
     return residual, Q, (residual**2).sum(axis=0) / (len(y) - Q.shape[1])
 
 
-def packed_pieces(fileset: Fileset, rows: np.ndarray) -> Iterator[np.ndarray]:
+def packed_pieces(fileset: Fileset, rows: Array) -> Iterator[Array]:
     """Packed rows in pieces that stay in the processor's cache."""
     step = max(1, PIECE // fileset.beds[0].row_bytes)
     buffer = np.empty((min(step, len(rows)), fileset.beds[0].row_bytes), np.uint8)
@@ -42,7 +42,7 @@ def packed_pieces(fileset: Fileset, rows: np.ndarray) -> Iterator[np.ndarray]:
         yield read_packed_rows(fileset.beds, rows[start : start + step], buffer)
 
 
-def pass_over(fileset: Fileset, rows: np.ndarray, residual: np.ndarray, Q: np.ndarray) -> tuple[np.ndarray, ...]:
+def pass_over(fileset: Fileset, rows: Array, residual: Array, Q: Array) -> tuple[Array, ...]:
     """Counts, G'[residuals, Q] and the diagonal of G'G of the minor alleles, in one pass."""
     n = fileset.n_samples
     position, everyone = np.arange(n, dtype=np.int32), np.ones((n, 1), np.uint8)
@@ -58,7 +58,7 @@ def pass_over(fileset: Fileset, rows: np.ndarray, residual: np.ndarray, Q: np.nd
     return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
 
-def chi_square(U: np.ndarray, squares: np.ndarray, B: np.ndarray, sigma2: np.ndarray) -> np.ndarray:
+def chi_square(U: Array, squares: Array, B: Array, sigma2: Array) -> Array:
     """Score test of one variant: ``U^2 / (sigma2 (G'G - B'B))``."""
     return np.asarray(U[:, 0] ** 2 / ((squares - (B**2).sum(axis=1)) * sigma2[0]))
 
@@ -75,7 +75,7 @@ def packed_singles(bed: Path) -> Callable[[], Result]:
     return run
 
 
-def dense_tests(G: np.ndarray, residual: np.ndarray, Q: np.ndarray, sigma2: np.ndarray) -> np.ndarray:
+def dense_tests(G: Array, residual: Array, Q: Array, sigma2: Array) -> Array:
     """The same from a dense (n, m) matrix: mean imputation, then BLAS."""
     mean = np.nanmean(G, axis=0)
     G = np.where(np.isnan(G), mean, G)

@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.cases.base import Case
 from benchmarks.cases.genotypes import null_model, packed_pieces, pass_over
 from benchmarks.data import SAMPLES, SCALING_SAMPLES, SCALING_VARIANTS, VARIANTS
-from benchmarks.measure import Result
+from benchmarks.measure import Array, Result
 from pipeline.gene_tests.base import ScoreStatistics
 from pipeline.gene_tests.registry import evaluate
 from pipeline.io.plink import open_fileset
@@ -70,7 +70,7 @@ def shares(name: str, folder: Path) -> Callable[[], Result]:
     n, rows = fileset.n_samples, np.arange(fileset.n_variants)
     position = np.arange(n, dtype=np.int32)
 
-    def scan(chosen: np.ndarray) -> float:
+    def scan(chosen: Array) -> float:
         pieces = [piece.copy() for piece in packed_pieces(fileset, chosen)]
         return best(lambda: [scan_carriers(piece, n, position, n) for piece in pieces])
 
@@ -123,8 +123,8 @@ def exponents(folder: Path) -> Callable[[], Result]:
         samples = [seconds(folder / f"scale-{n}.bed", None) for n in SCALING_SAMPLES]
         variants = [seconds(folder / "reference.bed", m) for m in SCALING_VARIANTS]
         return {
-            "samples": np.polyfit(np.log(SCALING_SAMPLES), np.log(samples), 1)[0],
-            "variants": np.polyfit(np.log(SCALING_VARIANTS), np.log(variants), 1)[0],
+            "samples": np.array(np.polyfit(np.log(SCALING_SAMPLES), np.log(samples), 1)[0]),
+            "variants": np.array(np.polyfit(np.log(SCALING_VARIANTS), np.log(variants), 1)[0]),
         }
 
     return run
@@ -156,7 +156,10 @@ def twenty_thousand_genes(folder: Path) -> Callable[[], Result]:
 
     def run() -> Result:
         seconds = best(test, 3) * GENES / GENES_TIMED
-        return {"seconds for 20,000 genes x 2 masks x 3 tests": np.array(seconds), "median variants": np.median(sizes)}
+        return {
+            "seconds for 20,000 genes x 2 masks x 3 tests": np.array(seconds),
+            "median variants": np.array(np.median(sizes)),
+        }
 
     return run
 

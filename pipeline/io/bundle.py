@@ -6,10 +6,9 @@ individual data; genotype counts below the study's minimum cell are withheld (-1
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.errors import BundleError
+from pipeline.io.bundle_check import check_genes, check_variants, read_bundle_table, read_study
 from pipeline.kernels.score_statistics import information_matrix
 from pipeline.schema import (
     BUNDLE_CALIBRATED,
@@ -28,11 +28,9 @@ from pipeline.schema import (
     BUNDLE_REPLICATES,
     BUNDLE_VARIANTS,
     TableSchema,
-    validate_table,
 )
 
 Floats = NDArray[np.float64]
-FORMAT, VERSION = "locomass-study-bundle", 1
 PARTS_IN_MEMORY = 4
 ROUNDING = 1e-10  # a variance below this share of G'WG is rounding
 
@@ -119,6 +117,20 @@ def matrix_column(table: pa.Table, name: str) -> NDArray[Any]:
     return flat.reshape(len(column), -1) if len(column) else flat.reshape(0, 0)
 
 
+@lru_cache(maxsize=128)
+def _open_cached(path: Path, stamp: tuple[int, ...]) -> Bundle:
+    return Bundle(path)
+
+
+def open_once(path: Path) -> Bundle:
+    """Open a bundle once per process, so that its variants are read and checked once for all batches of genes."""
+    try:
+        stats = [(path / name).stat() for name in ("study.json", "variants.parquet")]
+    except OSError:
+        return Bundle(path)
+    return _open_cached(path, tuple(n for s in stats for n in (s.st_mtime_ns, s.st_size, s.st_ino)))
+
+
 class Bundle:
     """A study bundle opened for reading.
 
@@ -130,25 +142,12 @@ class Bundle:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._parts: dict[str, pa.Table] = {}
-        try:
-            self.info: dict[str, Any] = json.loads((self.path / "study.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        if not (self.path / "study.json").exists():
             raise BundleError(
                 f"{self.path} is not a study bundle: it has no study.json; give the `bundle` folder that "
                 f"`locomass run` left"
-            ) from None
-        except (OSError, ValueError) as error:
-            raise BundleError(f"{self.path}/study.json cannot be read: {error}") from None
-        if not isinstance(self.info, dict):
-            raise BundleError(f"{self.path}/study.json: expected an object, found {type(self.info).__name__}")
-        if self.info.get("format") != FORMAT or self.info.get("version") != VERSION:
-            raise BundleError(
-                f"{self.path}: format {self.info.get('format')} version {self.info.get('version')}; this program reads "
-                f"{FORMAT} version {VERSION}"
             )
-        lacking = [k for k in ("study", "traits", "sample_sets", "covariances") if k not in self.info]
-        if lacking:
-            raise BundleError(f"{self.path}/study.json: no key '{lacking[0]}'")
+        self.info: dict[str, Any] = read_study(self.path / "study.json")
 
     @property
     def study(self) -> str:
@@ -173,7 +172,10 @@ class Bundle:
     @cached_property
     def variants(self) -> pa.Table:
         """The table of variants."""
-        return self._read(self.path / "variants.parquet", BUNDLE_VARIANTS)
+        path = self.path / "variants.parquet"
+        table = self._read(path, BUNDLE_VARIANTS)
+        check_variants(table, self.info, path)
+        return table
 
     @cached_property
     def _labels(self) -> tuple[Any, ...]:
@@ -193,7 +195,7 @@ class Bundle:
         found: dict[str, tuple[str, str]] = {}
         for part in sorted((self.path / "genes").glob("*.parquet")):
             try:
-                table = pq.read_table(part, columns=["gene", "chromosome"])
+                table = pq.ParquetFile(part).read(columns=["gene", "chromosome"])
             except (OSError, pa.ArrowException) as error:
                 raise BundleError(f"{part} cannot be read: {error}") from None
             for gene, chromosome in zip(table["gene"].to_pylist(), table["chromosome"].to_pylist(), strict=True):
@@ -286,18 +288,19 @@ class Bundle:
                 genes[row["gene"]].replicates[row["trait"]] = U[:, kept]
 
     def _read(self, path: Path, schema: TableSchema) -> pa.Table:
-        try:
-            return validate_table(pq.read_table(path), schema, path)
-        except (OSError, pa.ArrowException) as error:
-            raise BundleError(f"{path} cannot be read: {error}") from None
+        return read_bundle_table(path, schema)
 
     def _read_part(self, name: str) -> pa.Table:
-        """Read one part of genes/; the last few stay in memory, since consecutive genes share a part."""
-        if name not in self._parts:
+        """Read and check one part of genes/; the last few stay in memory, since consecutive genes share a part."""
+        table = self._parts.get(name)
+        if table is None:
+            path = self.path / "genes" / name
+            table = self._read(path, BUNDLE_GENES)
+            check_genes(table, self.info, self.variants, path)
             if len(self._parts) >= PARTS_IN_MEMORY:
                 self._parts.pop(next(iter(self._parts)), None)
-            self._parts[name] = self._read(self.path / "genes" / name, BUNDLE_GENES)
-        return self._parts[name]
+            self._parts[name] = table
+        return table
 
     def information(self, gene: StudyGene, trait: str) -> Floats:
         """Return (m, m) ``K = G'WG - B'B - b'b``; V of the trait is K / sigma2; exactly zero where nothing varies."""

@@ -65,6 +65,10 @@ def check_tree(path: Path) -> None:
     """
     if not path.is_dir():
         raise BundleError(f"{path}: no such bundle; give the folder that holds study.json")
+    if not (path / "study.json").exists() and not (path / "genes").exists():
+        raise BundleError(
+            f"{path} is not a study bundle: it has no study.json; give the `bundle` folder that `locomass run` left"
+        )
     if (path / "genes").is_symlink() or not (path / "genes").is_dir():
         raise BundleError(f"{path}/genes is no ordinary folder; the bundle is incomplete")
     names = bundle_files(path)

@@ -23,7 +23,8 @@ from pipeline import __version__
 from pipeline.align import chromosome_order, sort_alleles
 from pipeline.errors import InputError
 from pipeline.io.atomic import atomic_directory, atomic_path
-from pipeline.io.bundle import FORMAT, VERSION, list_array
+from pipeline.io.bundle import list_array
+from pipeline.io.bundle_check import FORMAT, VERSION
 from pipeline.schema import BUNDLE_GENES, BUNDLE_VARIANTS, validate_table
 
 Floats = NDArray[np.float64]

@@ -205,7 +205,8 @@ def _write_zarr(data: xr.Dataset, path: Path) -> None:
 def _read_zarr(path: Path) -> xr.Dataset:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        data = xr.open_zarr(path, consolidated=False).load()
+        # without Dask: a task that waits for other tasks would block its worker
+        data = xr.open_zarr(path, consolidated=False, chunks=None).load()
     for name in data.coords:
         if data[name].dtype.kind not in "iuf":
             data[name] = data[name].astype(str)

@@ -25,7 +25,7 @@ from pipeline.errors import GENE_FAILURES, ConfigError, MatchError
 from pipeline.gene_tests.acat import combine_log_p
 from pipeline.gene_tests.base import ScoreStatistics, TestResult, missing_result
 from pipeline.gene_tests.registry import TESTS, evaluate
-from pipeline.io.bundle import Bundle, StudyGene
+from pipeline.io.bundle import Bundle, StudyGene, open_once
 from pipeline.io.catalogue import Catalogue, unordered_key
 from pipeline.io.parts import count_rows
 from pipeline.io.results import concatenate_parquet, read_parts, write_parquet, write_tsv_parts
@@ -376,7 +376,7 @@ def run_meta_task(task: MetaTask) -> int:
     """Test the genes of a batch and write its parts; return the number of genes that failed."""
     if task.is_done:
         return count_failed(task.part("tests"))
-    bundles = [Bundle(path) for path in task.bundles]
+    bundles = [open_once(path) for path in task.bundles]
     groups = group_traits(bundles)
     genes = [bundle.read_genes(g.gene for g in task.genes) for bundle in bundles]
     rows, failed = RowCollector(), 0

@@ -134,7 +134,7 @@ def test_check__prints_the_plan_and_computes_nothing(finished, locomass, tmp_pat
         "trait y (quantitative): ",
         "trait cc (binary): ",
         " cases",
-        "variants: 51 of 51 listed are in the fileset of 48",
+        "variants: 48 of 48 listed are in the fileset of 48",
         "genes: 6; masks: M1, M2",
         "design: 4 columns (intercept, age, pc1, sex=M)",
         "predictor: loco, used as covariate",

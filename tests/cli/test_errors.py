@@ -377,4 +377,4 @@ def test_meta__a_damaged_bundle(bundle, locomass, tmp_path):
     part.write_bytes(part.read_bytes()[:40])
     config = write_meta_config(tmp_path / "meta.yaml", [copy], bundle[0])
     code, stdout, stderr = locomass("meta", config, "--out", tmp_path / "out")
-    assert_one_message(code, stdout, stderr, tmp_path / "out", (part.name, "cannot be read"))
+    assert_one_message(code, stdout, stderr, tmp_path / "out", (part.name, "differs from its digest"))

@@ -25,7 +25,9 @@ from pipeline.cluster import Executor
 from pipeline.config import ScoreStatistics
 from pipeline.errors import ConfigError, InputError
 from pipeline.io.atomic import atomic_directory
-from pipeline.io.bundle import FORMAT, VERSION, list_array, matrix_column
+from pipeline.io.bundle import list_array, matrix_column
+from pipeline.io.bundle_check import FORMAT, VERSION
+from pipeline.io.bundle_write import sign_bundle
 from pipeline.io.catalogue import Catalogue, StudyVariants
 from pipeline.io.cohort import Cohort
 from pipeline.io.null_models import NullModels
@@ -37,10 +39,8 @@ from pipeline.stages.score_statistics.sharing import plan_sharing
 
 BATCH_BYTES = 64 << 20  # packed bytes of a batch
 BATCH_PAIRS = 2_000_000  # entries of the information matrices of a batch
-CARRIER_BYTES = (
-    45  # per packed byte, when every sample carries every variant: 4 carriers of 5 bytes, twice, and scratch
-)
-TASK_BYTES = 300e6  # a task's share of the program, blocks of V, tables on their way to disk
+CARRIER_BYTES = 45  # per packed byte, if every sample carries every variant: 4 carriers of 5 bytes, twice, and scratch
+TASK_BYTES = 400e6  # a task's share of the program, blocks of V, tables on their way to disk
 
 
 def bound_batch(memory: float | None, n_samples: int, n_columns: int) -> int:
@@ -59,8 +59,8 @@ def bound_batch(memory: float | None, n_samples: int, n_columns: int) -> int:
     needed = TASK_BYTES + 16.0 * n_samples * n_columns
     if memory <= needed:
         raise ConfigError(
-            f"{memory / 1e6:,.0f} MB of memory per task is too little: {n_samples:,} samples with {n_columns} columns of "
-            f"null models need more than {needed / 1e6:,.0f} MB; give more memory, or fewer threads or traits at a time"
+            f"{memory / 1e6:,.0f} MB of memory per task is too little: {n_samples:,} samples with {n_columns} columns "
+            f"of null models need more than {needed / 1e6:,.0f} MB; give more memory, or fewer threads or traits"
         )
     return int(min(BATCH_BYTES, (memory - needed) / CARRIER_BYTES))
 
@@ -227,7 +227,9 @@ def write_bundle(
             shutil.copyfile(task.genes_part, folder / "genes" / f"{task.number:05d}.parquet")
         copy_shared(tasks, folder)
         pq.write_table(variants, folder / "variants.parquet", compression="zstd")
-        (folder / "study.json").write_text(json.dumps(describe_study(models, options, study), indent=1) + "\n")
+        text = json.dumps(describe_study(models, options, study), indent=1, allow_nan=False)
+        (folder / "study.json").write_text(text + "\n")
+        sign_bundle(folder)
 
 
 def copy_shared(tasks: list[BatchTask], folder: Path) -> None:

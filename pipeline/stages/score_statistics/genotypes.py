@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import GENE_FAILURES
 from pipeline.io.cohort import Cohort
-from pipeline.io.null_models import ChromosomeModel, NullModels, read_null_models
+from pipeline.io.null_models import ALL_CHROMOSOMES, ChromosomeModel, NullModels, read_null_models
 from pipeline.io.parts import Arrays, count_rows, read_arrays, write_arrays
 from pipeline.io.plink import BedFile, read_packed_rows
 from pipeline.kernels.packed import count_genotypes, scan_carriers
@@ -149,8 +149,10 @@ def load_context(folder: Path, null_models: Path, stamp: str, chromosome: str) -
         stamp: changes with their content, so that a worker never keeps an old one.
         chromosome: of the batch.
     """
+    # one store serves all chromosomes when there is no prediction: it is read once, not once per chromosome
+    served = chromosome if (null_models / f"{chromosome}.zarr").exists() else ALL_CHROMOSOMES
     with _CONTEXT_LOCK:  # threads that start together read it once
-        return _load_context(folder, null_models, stamp, chromosome)
+        return _load_context(folder, null_models, stamp, served)
 
 
 @lru_cache(maxsize=2)
