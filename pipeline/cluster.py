@@ -400,6 +400,8 @@ def _start_jobs(config: ClusterConfig, where: str) -> Iterator[ClusterExecutor]:
     """Submit the first jobs, let their number follow the work, and cancel them at the end."""
     from distributed import Client, Status
 
+    logging.getLogger("distributed.batched").setLevel(logging.ERROR)  # it reports every job that is cancelled
+
     with make_job_cluster(config) as cluster, Client(cluster, set_as_default=False) as client:
         _set_up(client, config.lifetime, stagger=parse_walltime(config.margin) / 2)
         first = -(-max(1, config.min_workers) // config.processes)

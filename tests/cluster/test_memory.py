@@ -1,0 +1,117 @@
+"""--memory: batches are sized by it, and the process stays below it where nothing is rare."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.cluster import ClusterExecutor, ThreadExecutor, open_executor, parse_memory
+from pipeline.errors import ConfigError
+from pipeline.run import Resources, run_study
+from pipeline.stages.score_statistics import BATCH_BYTES, TASK_BYTES, bound_batch
+from tests.factories import make_study, write_fileset
+
+ROOT = Path(__file__).parents[2]
+MEGABYTE = 1e6
+SAMPLES, VARIANTS, PER_GENE = 40_000, 1_500, 15
+
+MEASURE = """
+import resource, sys
+from pathlib import Path
+from pipeline.run import Resources, run_study
+memory = None if sys.argv[3] == "none" else sys.argv[3]
+run_study(Path(sys.argv[1]), Path(sys.argv[2]), Resources(threads=1, memory=memory), "score-statistics")
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+@pytest.mark.parametrize(("text", "size"), [("4 GB", 4e9), ("512MiB", 2**29), ("1.5 GB", 1.5e9)])
+def test_parse_memory(text, size):
+    assert parse_memory(text) == size
+
+
+def test_parse_memory__raises_on_words():
+    with pytest.raises(ConfigError, match=r"'much' is not a size of memory; give one such as `4 GB`"):
+        parse_memory("much")
+
+
+def test_memory_of_a_task_is_its_share():
+    with open_executor(threads=4, memory="2 GB") as executor:
+        assert isinstance(executor, ThreadExecutor)
+        assert executor.task_memory == 5e8
+    with open_executor(threads=4) as executor:
+        assert executor.task_memory is None
+    with open_executor(1, memory="1 GB") as executor:
+        assert isinstance(executor, ClusterExecutor)
+        assert executor.task_memory == 1e9
+        (worker,) = executor.client.scheduler_info()["workers"].values()
+        assert worker["memory_limit"] == 1e9
+
+
+def test_bound_batch__grows_with_memory_up_to_the_usual_size():
+    sizes = [bound_batch(memory * MEGABYTE, 10_000, 20) for memory in (500, 1_000, 2_000, 4_000, 1e6)]
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[1] < sizes[2] < BATCH_BYTES == sizes[-1] == bound_batch(None, 10_000, 20)
+
+
+def test_bound_batch__leaves_room_for_the_null_models():
+    assert bound_batch(2e9, 500_000, 100) < bound_batch(2e9, 500_000, 20) < bound_batch(2e9, 5_000, 20)
+
+
+def test_bound_batch__raises_when_nothing_fits():
+    with pytest.raises(ConfigError, match=r"MB of memory per task is too little: 500,000 samples with 300 columns"):
+        bound_batch(1e9, 500_000, 300)
+
+
+def test_small_memory_makes_more_batches_and_the_same_tables(tmp_path, monkeypatch, read_tables):
+    config = make_study(4).write(tmp_path / "study")
+    whole = run_study(config, tmp_path / "whole", Resources(threads=1), "meta").path
+    monkeypatch.setattr("pipeline.stages.score_statistics.CARRIER_BYTES", 2e4)
+    memory = f"{int(TASK_BYTES) + 10_000_000} B"
+    small = run_study(config, tmp_path / "small", Resources(threads=1, memory=memory), "meta").path
+    assert len(list(small.glob("bundle/genes/*"))) > len(list(whole.glob("bundle/genes/*")))
+    ours, theirs = (
+        {k: v for k, v in read_tables(out).items() if "genes/" not in k and "digests" not in k}
+        for out in (small, whole)
+    )
+    assert ours == theirs
+
+
+@pytest.fixture(scope="module")
+def common(tmp_path_factory) -> Path:
+    """A study of common variants only, which cost most: nearly every sample is a carrier."""
+    folder = tmp_path_factory.mktemp("common")
+    rng = np.random.default_rng(1)
+    rows = rng.integers(0, 256, (VARIANTS, SAMPLES // 4), dtype=np.uint8)
+    samples = [(f"r{i}", f"r{i}") for i in range(SAMPLES)]
+    labels = [("1", 100 * j + 1000, f"1:{100 * j + 1000}:A:C", "C", "A") for j in range(VARIANTS)]
+    write_fileset(folder / "geno", np.zeros((0, SAMPLES), np.int64), labels, samples)
+    (folder / "geno.bed").write_bytes(b"\x6c\x1b\x01" + rows.tobytes())
+    genes = [labels[j : j + PER_GENE] for j in range(0, VARIANTS, PER_GENE)]
+    sets = [f"G{k} 1 {gene[0][1]} {','.join(v[2] for v in gene)}\n" for k, gene in enumerate(genes)]
+    (folder / "sets.txt").write_text("".join(sets))
+    values = rng.standard_normal(SAMPLES).round(4)
+    (folder / "pheno.tsv").write_text("IID\ty\n" + "".join(f"r{i}\t{v}\n" for i, v in enumerate(values)))
+    (folder / "study.yaml").write_text(
+        "study: common\ngenotypes: geno.bed\nphenotypes: {file: pheno.tsv, quantitative: [y]}\n"
+        "genes: {sets: sets.txt}\n"
+    )
+    return folder / "study.yaml"
+
+
+def peak_memory(config: Path, out: Path, memory: str) -> float:
+    """Return the largest resident size of a process that computes the score statistics."""
+    program = [sys.executable, "-c", MEASURE, str(config), str(out), memory]
+    done = subprocess.run(program, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return float(done.stdout)
+
+
+def test_the_process_stays_below_its_memory(common, tmp_path):
+    bound = 600e6
+    assert peak_memory(common, tmp_path / "bounded", "600 MB") < bound
+    assert peak_memory(common, tmp_path / "unbounded", "none") > bound
