@@ -100,6 +100,9 @@ class Predictor(_Struct, frozen=True):
     n_folds: Annotated[int, Meta(ge=2, le=100, description="folds of block ridge and stacking")] = 5
     seed: Annotated[int, Meta(ge=0, description="seed of samplers and folds")] = 1
     cohort_in_gwas: Annotated[bool, Meta(description="the training GWAS contains this cohort")] = False
+    gwas_samples: Annotated[
+        str | None, Meta(description="samples of the training GWAS, `FID IID`, no header: an overlap is then seen")
+    ] = None
     subtract_cohort: Annotated[bool, Meta(description="take this cohort's own effects out of the GWAS first")] = False
     allow_overlap: Annotated[bool, Meta(description="go on although training and test samples overlap")] = False
     prevalence: Annotated[

@@ -586,8 +586,7 @@ def _predictor_files(p: Predictor, folder: Path) -> list[Path]:
             files += [bed.with_suffix(suffix) for suffix in (".bed", ".bim", ".fam")]
     for table in (p.summary_statistics, p.loco, p.weights):
         files += [folder / x for x in ([table] if isinstance(table, str) else table.values())]
-    if p.chain_file:
-        files.append(folder / p.chain_file)
+    files += [folder / name for name in (p.chain_file, p.gwas_samples) if name]
     if isinstance(p.loco, str) and p.loco:
         files += list(read_prediction_list(folder / p.loco).values())
     for part in p.stack:

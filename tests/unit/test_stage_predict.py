@@ -403,6 +403,16 @@ def test_overlap__binary_goes_on_when_allowed_or_independent(study, tmp_path):
         study.predict(tmp_path / "c", summary_statistics={"cc": "gwas/cc.tsv.gz"}, cohort_in_gwas=True)
 
 
+def test_overlap__is_seen_in_a_list_of_the_samples_of_the_gwas(study, tmp_path):
+    shared, strange = tmp_path / "shared.txt", tmp_path / "strange.txt"
+    shared.write_text("".join(f"{f} {i}\n" for f, i in zip(study.cohort.fid[:3], study.cohort.iid[:3], strict=True)))
+    strange.write_text("X1 X1\nX2 X2\n")
+    with pytest.raises(InputError, match="the GWAS lists the cohort"):
+        study.predict(tmp_path / "a", summary_statistics={"cc": "gwas/cc.tsv.gz"}, gwas_samples=str(shared))
+    clean = study.predict(tmp_path / "b", summary_statistics={"cc": "gwas/cc.tsv.gz"}, gwas_samples=str(strange))
+    assert clean.record["cc"]["overlap"] == "no sign of overlap"
+
+
 def test_overlap__a_part_of_a_stack_is_judged_too(study, tmp_path):
     parts = [
         Predictor(method="ridge", summary_statistics={"cc": "gwas/cc_with.tsv.gz"}),

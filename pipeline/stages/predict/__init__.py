@@ -24,6 +24,7 @@ from pipeline.io.cohort import Cohort
 from pipeline.io.loco import match_loco_samples, read_loco, read_prediction_list, write_loco, write_prediction_list
 from pipeline.io.null_models import RESIDUAL_SD, write_array
 from pipeline.io.plink import Fileset, open_fileset
+from pipeline.io.tables import read_sample_list
 from pipeline.io.weights import VariantWeights, write_weights
 from pipeline.kernels.null_model import orthonormal_design, residual_sd
 from pipeline.provenance import write_json
@@ -81,6 +82,8 @@ def predict(
     else:
         cache = folder / options.ld_cache if options.ld_cache else out / "ld_cache"
         run = _Run(folder, cohort, cache, executor, build)
+        if options.gwas_samples and count_shared(folder / options.gwas_samples, cohort):
+            options = msgspec.structs.replace(options, cohort_in_gwas=True)
         scores = judge_scores(options, cohort, compute_scores(options, run, out / "predict"))
         prediction = leave_one_chromosome_out(scores, cohort)
         polygenic = _label(scores.values, scores.chromosomes, cohort.labels, scores.traits)
@@ -89,6 +92,15 @@ def predict(
     _export_loco(prediction, options.role, cohort, out / "predict")
     write_json(out / "predict" / "record.json", {"traits": prediction.record, "messages": prediction.messages})
     return prediction
+
+
+def count_shared(path: Path, cohort: Cohort) -> int:
+    """Return how many analysed samples a list of the training GWAS's samples names, by FID and IID or by IID alone."""
+    listed = read_sample_list(path)
+    if listed.fid is None:
+        return len(set(listed.iid.tolist()) & set(cohort.iid.tolist()))
+    ours = set(zip(cohort.fid.tolist(), cohort.iid.tolist(), strict=True))
+    return len(set(zip(listed.fid.tolist(), listed.iid.tolist(), strict=True)) & ours)
 
 
 @dataclass(frozen=True)
