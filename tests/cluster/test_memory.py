@@ -20,12 +20,14 @@ MEGABYTE = 1e6
 SAMPLES, VARIANTS, PER_GENE = 40_000, 1_500, 15
 
 MEASURE = """
-import resource, sys
+import sys
 from pathlib import Path
 from pipeline.run import Resources, run_study
 memory = None if sys.argv[3] == "none" else sys.argv[3]
 run_study(Path(sys.argv[1]), Path(sys.argv[2]), Resources(threads=1, memory=memory), "score-statistics")
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+# not ru_maxrss, which a child inherits from the process that forked it
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(int(peak.split()[1]) * 1024)
 """
 
 
