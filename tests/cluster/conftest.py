@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -61,4 +62,6 @@ def slurm(tmp_path_factory) -> Iterator[Path]:
     os.environ.clear()
     os.environ.update(before)
     for name in ("slurmd.pid", "slurmctld.pid"):
-        os.kill(int((folder / name).read_text()), signal.SIGTERM)
+        # a daemon that ended by itself has taken its file with it
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            os.kill(int((folder / name).read_text()), signal.SIGTERM)
