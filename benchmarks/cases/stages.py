@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import dask  # noqa: F401 - the executor imports it when there is more than one task, and the tiny study has one
 import numpy as np
 import pyarrow.parquet as pq
 
