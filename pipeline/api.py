@@ -18,7 +18,9 @@ from pipeline.gene_tests.base import ScoreStatistics
 from pipeline.gene_tests.registry import DEFAULT_WEIGHTS, TESTS, check_tests, evaluate
 from pipeline.io.bundle import Bundle
 from pipeline.io.bundle_open import open_bundle
-from pipeline.stages.meta import GeneRequest, group_traits, pool_frequencies, sum_studies, unite_gene
+from pipeline.stages.meta.sums import sum_studies
+from pipeline.stages.meta.tasks import GeneRequest
+from pipeline.stages.meta.unite import group_traits, pool_frequencies, unite_gene
 
 if TYPE_CHECKING:
     import pandas as pd

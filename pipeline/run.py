@@ -36,7 +36,9 @@ from pipeline.io.null_models import NullModels, read_array, read_null_models
 from pipeline.plan import RunDirectory
 from pipeline.provenance import digest_arrays, digest_value, write_provenance
 from pipeline.stages.denoise import denoise
-from pipeline.stages.meta import MetaTask, check_genes, count_failed, plan_tasks, run_meta
+from pipeline.stages.meta import run_meta
+from pipeline.stages.meta.collect import count_failed
+from pipeline.stages.meta.tasks import MetaTask, check_genes, plan_tasks
 from pipeline.stages.score_statistics import bound_batch, compute_score_statistics, plan_batches
 
 Floats = NDArray[np.float64]

@@ -23,7 +23,8 @@ from pipeline.io.plink import open_fileset
 from pipeline.kernels.packed import decode_dosage
 from pipeline.plan import RunDirectory
 from pipeline.run import Resources, StudyRun, run_study
-from pipeline.stages.meta import plan_tasks, run_meta
+from pipeline.stages.meta import run_meta
+from pipeline.stages.meta.tasks import plan_tasks
 
 GENES_CHECKED = 20
 

@@ -12,17 +12,9 @@ from pipeline.io.bundle import Bundle, StudyGene
 from pipeline.io.catalogue import unordered_key
 from pipeline.kernels.tails import chi2_logsf
 from pipeline.report.quantiles import LN10
-from pipeline.stages.meta import (
-    GeneRequest,
-    SharedV,
-    TraitGroup,
-    UnionFrequency,
-    UnionGene,
-    group_traits,
-    pool_frequencies,
-    sum_studies,
-    unite_gene,
-)
+from pipeline.stages.meta.sums import SharedV, sum_studies
+from pipeline.stages.meta.tasks import GeneRequest
+from pipeline.stages.meta.unite import TraitGroup, UnionFrequency, UnionGene, group_traits, pool_frequencies, unite_gene
 
 Floats = NDArray[np.float64]
 Key = tuple[int, str, str]

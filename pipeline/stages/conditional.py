@@ -24,25 +24,12 @@ from pipeline.io.catalogue import Catalogue, unordered_key
 from pipeline.io.results import write_parquet
 from pipeline.io.variant_keys import parse_variant_keys
 from pipeline.schema import CONDITIONAL
-from pipeline.stages.meta import (
-    LN10,
-    CountedAllele,
-    GeneRequest,
-    MetaTask,
-    Selection,
-    SharedV,
-    TraitGroup,
-    UnionFrequency,
-    UnionGene,
-    evaluate_selection,
-    group_traits,
-    included_variants,
-    plan_tasks,
-    pool_frequencies,
-    select_variants,
-    sum_studies,
-    unite_gene,
-)
+from pipeline.stages.meta.collect import LN10
+from pipeline.stages.meta.evaluate import evaluate_selection
+from pipeline.stages.meta.selection import CountedAllele, Selection, included_variants, select_variants
+from pipeline.stages.meta.sums import SharedV, sum_studies
+from pipeline.stages.meta.tasks import GeneRequest, MetaTask, plan_tasks
+from pipeline.stages.meta.unite import TraitGroup, UnionFrequency, UnionGene, group_traits, pool_frequencies, unite_gene
 
 Floats = NDArray[np.float64]
 Key = tuple[str, int, str, str]

@@ -33,7 +33,7 @@ class StopError(Exception):
 @pytest.fixture(autouse=True)
 def _one_gene_per_batch(monkeypatch):
     monkeypatch.setattr("pipeline.stages.score_statistics.BATCH_PAIRS", 0)
-    monkeypatch.setattr("pipeline.stages.meta.GENES_PER_TASK", 1)
+    monkeypatch.setattr("pipeline.stages.meta.tasks.GENES_PER_TASK", 1)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def expected(study, tmp_path_factory, read_tables) -> dict[str, bytes]:
     """The tables of a run that nothing interrupts."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pipeline.stages.score_statistics.BATCH_PAIRS", 0)
-        patch.setattr("pipeline.stages.meta.GENES_PER_TASK", 1)
+        patch.setattr("pipeline.stages.meta.tasks.GENES_PER_TASK", 1)
         return read_tables(
             run_study(study, tmp_path_factory.mktemp("whole") / "out", Resources(threads=1), "meta").path
         )
@@ -96,7 +96,7 @@ KILL = """
 import os, signal, sys
 sys.path[:0] = [{root!r}]
 import pipeline.stages.meta, pipeline.stages.score_statistics
-pipeline.stages.score_statistics.BATCH_PAIRS, pipeline.stages.meta.GENES_PER_TASK = 0, 1
+pipeline.stages.score_statistics.BATCH_PAIRS, pipeline.stages.meta.tasks.GENES_PER_TASK = 0, 1
 from pipeline.run import run_study
 from tests.cluster.test_failures import call_at
 from pathlib import Path

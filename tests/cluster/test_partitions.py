@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(autouse=True)
 def _one_gene_per_batch(monkeypatch):
     monkeypatch.setattr("pipeline.stages.score_statistics.BATCH_PAIRS", 0)
-    monkeypatch.setattr("pipeline.stages.meta.GENES_PER_TASK", 1)
+    monkeypatch.setattr("pipeline.stages.meta.tasks.GENES_PER_TASK", 1)
 
 
 @pytest.fixture

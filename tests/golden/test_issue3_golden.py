@@ -12,7 +12,9 @@ from conftest import DATA, read_results, relative
 
 from pipeline.io.bundle import Bundle
 from pipeline.kernels.mixture import mixture_isf, mixture_logsf
-from pipeline.stages.meta import GeneRequest, group_traits, pool_frequencies, sum_studies, unite_gene
+from pipeline.stages.meta.sums import sum_studies
+from pipeline.stages.meta.tasks import GeneRequest
+from pipeline.stages.meta.unite import group_traits, pool_frequencies, unite_gene
 
 EXPECTED = DATA / "expected"
 R_TESTS = {"names": ["burden", "skat", "skat-o"], "max_maf": [0.01, 0.05, 0.5], "weights": ["flat", "beta_1_25"]}

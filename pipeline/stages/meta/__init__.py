@@ -1,0 +1,91 @@
+"""Meta-analysis: harmonise alleles, sum U and V over studies on the union of variants, run the gene tests.
+
+One study is a meta-analysis of one. A batch of genes is one task; it opens the bundles itself and writes three Parquet
+parts (gene tests, single variants, mask audit), which `gather_results` puts together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from pipeline.cluster import Executor
+from pipeline.errors import GENE_FAILURES
+from pipeline.gene_tests.base import missing_result
+from pipeline.io.bundle import Bundle, StudyGene, open_once
+from pipeline.stages.drivers import SEARCHES
+from pipeline.stages.meta.collect import (
+    TaskResults,
+    count_failed,
+    failed_row,
+    gather_results,
+    single_variants,
+    write_pathways,
+)
+from pipeline.stages.meta.evaluate import evaluate_gene
+from pipeline.stages.meta.selection import included_variants, select_variants
+from pipeline.stages.meta.sums import sum_studies
+from pipeline.stages.meta.tasks import GeneRequest, MetaTask
+from pipeline.stages.meta.unite import TraitGroup, group_traits, pool_frequencies, unite_gene
+from pipeline.stages.pathways import PATHWAY
+
+
+def run_meta(
+    tasks: Sequence[MetaTask],
+    out: Path,
+    executor: Executor,
+    done: Callable[[], None] | None = None,
+    pathways: Mapping[str, Sequence[str]] | None = None,
+) -> int:
+    """Run all tasks, gather their parts into the result tables, test pathways; return the number of failed genes."""
+    failed = sum(executor.run(run_meta_task, tasks, done))
+    gather_results(tasks, out)
+    write_pathways(tasks, out, pathways or {})
+    return failed
+
+
+def run_meta_task(task: MetaTask) -> int:
+    """Test the genes of a batch and write its parts; return the number of genes that failed."""
+    if task.is_done:
+        return count_failed(task.part("tests"))
+    bundles = [open_once(path) for path in task.bundles]
+    groups = group_traits(bundles)
+    genes = [bundle.read_genes(g.gene for g in task.genes) for bundle in bundles]
+    results, failed = TaskResults(), 0
+    for request in task.genes:
+        here = {k: found[request.gene] for k, found in enumerate(genes) if request.gene in found}
+        notes = [f"{bundles[k].study}: {gene.note}" for k, gene in here.items() if gene.note]
+        try:
+            _run_gene(request, here, bundles, groups, task, results)
+        except GENE_FAILURES as error:
+            notes.append(f"failed: {error or type(error).__name__}")
+        failed += bool(notes)
+        for group in groups if notes else []:
+            for test in (name for name in task.tests.names if name not in PATHWAY):
+                results.tests.add(
+                    failed_row(request, test, group), group.traits, missing_result(len(group.traits), "; ".join(notes))
+                )
+    results.write(task)
+    return failed
+
+
+def _run_gene(
+    request: GeneRequest,
+    here: dict[int, StudyGene],
+    bundles: Sequence[Bundle],
+    groups: Sequence[TraitGroup],
+    task: MetaTask,
+    results: TaskResults,
+) -> None:
+    """Unite, sum and test one gene for all traits."""
+    union = unite_gene(request, here)
+    for group in groups:
+        frequency = pool_frequencies(union, group, request.external)
+        selections = list(select_variants(request, union, frequency, group, task, results.audit))
+        included = included_variants(union, frequency, task)
+        with_replicates = bool(set(task.tests.names) & set(SEARCHES))
+        for shared in sum_studies(
+            bundles, union, group, request.chromosome, included, task.tests.calibrate == "spa", with_replicates
+        ):
+            evaluate_gene(request, union, frequency, group, shared, selections, task, bundles, results)
+            results.variants.append(single_variants(request, union, frequency, group, shared))

@@ -1,0 +1,95 @@
+"""Which variants of a gene a row tests, masks and frequency bins, and which allele it counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.stages.meta.tasks import GeneRequest, MetaTask
+from pipeline.stages.meta.unite import TraitGroup, UnionFrequency, UnionGene
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The variants of one mask and bin: positions in the union, and which of them are under the bound."""
+
+    mask: str
+    max_maf: float
+    in_bin: NDArray[np.int64]
+    in_mask: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class CountedAllele:
+    """Which allele the tests count: (u,) sign of ALT's score, frequency and count of the counted allele."""
+
+    turn: Floats
+    frequency: Floats
+    mac: Floats
+
+    @classmethod
+    def of(cls, frequency: UnionFrequency, rule: str) -> CountedAllele:
+        """Return the minor allele under `maf`, ALT under `aaf`."""
+        f = frequency.frequency
+        turn = np.where((f > 0.5) & (rule == "maf"), -1.0, 1.0)
+        mac = np.where(turn < 0, frequency.allele_number - frequency.alt_count, frequency.alt_count)
+        return cls(turn, np.where(turn < 0, 1 - f, f), mac)
+
+
+def included_variants(union: UnionGene, frequency: UnionFrequency, task: MetaTask) -> dict[int, NDArray[np.bool_]]:
+    """Return which variants each study contributes: under the `study` policy, those rare in that study."""
+    if task.maf != "study":
+        return {k: np.ones(len(union.position), np.bool_) for k in union.studies}
+    bound = max(task.tests.max_maf)
+    return {k: bounded_frequency(f, task.tests.frequency) <= bound for k, f in frequency.study_frequency.items()}
+
+
+def bounded_frequency(frequency: Floats, rule: str) -> Floats:
+    """Return the frequency that the bound applies to: minor allele (maf) or ALT (aaf).
+
+    Lowered by rounding, since bounds are inclusive and 1 - f of a frequency at the bound may lie just above it.
+    """
+    return (np.minimum(frequency, 1 - frequency) if rule == "maf" else frequency) * (1 - 1e-12)
+
+
+def select_variants(
+    request: GeneRequest,
+    union: UnionGene,
+    frequency: UnionFrequency,
+    group: TraitGroup,
+    task: MetaTask,
+    audit: list[dict[str, Any]],
+) -> Iterator[Selection]:
+    """Give the variants of every mask and bin, and write down why the others were dropped."""
+    polymorphic = frequency.is_polymorphic
+    bounded = bounded_frequency(frequency.frequency, task.tests.frequency)
+    for m, mask in enumerate(task.masks):
+        member = np.ones(len(union.listed), np.bool_) if request.is_region else request.member[m][union.listed]
+        n_listed = len(union.listed) if request.is_region else len(request.position)
+        n_absent = n_listed - len(union.listed)
+        not_in_mask = int((~member).sum())
+        for bound in task.tests.max_maf:
+            with np.errstate(invalid="ignore"):
+                rare = bounded <= bound
+            kept = np.flatnonzero(member & polymorphic & rare)
+            audit.append(
+                {
+                    "gene": request.gene,
+                    "mask": mask,
+                    "max_maf": bound,
+                    "traits": ",".join(group.traits),
+                    "listed": n_listed,
+                    "absent": n_absent,
+                    "not_in_mask": not_in_mask,
+                    "monomorphic": int((member & ~polymorphic).sum()),
+                    "too_frequent": int((member & polymorphic & ~rare).sum()),
+                    "kept": len(kept),
+                }
+            )
+            yield Selection(mask, bound, kept, np.flatnonzero(member & polymorphic & ~np.isnan(bounded)))

@@ -1,0 +1,161 @@
+"""Studies laid on one another: traits by their samples, variants by position and alleles, pooled frequencies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import MatchError
+from pipeline.io.bundle import Bundle, StudyGene
+from pipeline.io.catalogue import unordered_key
+from pipeline.stages.meta.tasks import GeneRequest
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class TraitGroup:
+    """Traits that are observed in the same sample sets of the same studies.
+
+    Attributes:
+        traits: names.
+        studies: index of each study that has them.
+        sample_sets: index of their sample set in each of those studies.
+        n_samples: samples over the studies, per trait (the same for all).
+    """
+
+    traits: tuple[str, ...]
+    studies: tuple[int, ...]
+    sample_sets: tuple[int, ...]
+    n_samples: int
+
+
+def group_traits(bundles: Sequence[Bundle]) -> list[TraitGroup]:
+    """Group the traits of all studies by the samples they are observed in.
+
+    Raises:
+        MatchError: a trait is quantitative in one study and binary in another.
+    """
+    kinds: dict[str, tuple[str, str]] = {}
+    groups: dict[tuple[tuple[int, int], ...], list[str]] = {}
+    for bundle in bundles:
+        for name, trait in bundle.traits.items():
+            kind, study = kinds.setdefault(name, (trait["kind"], bundle.study))
+            if kind != trait["kind"]:
+                raise MatchError(
+                    f"trait '{name}' is {kind} in study {study} and {trait['kind']} in study {bundle.study}; "
+                    f"rename one of them"
+                )
+    for name in kinds:
+        key = tuple((k, b.sample_sets[b.traits[name]["sample_set"]]) for k, b in enumerate(bundles) if name in b.traits)
+        groups.setdefault(key, []).append(name)
+    out = []
+    for key, names in groups.items():
+        studies, sets = tuple(k for k, _ in key), tuple(s for _, s in key)
+        n = sum(int(bundles[k].traits[names[0]]["n_samples"]) for k in studies)
+        out.append(TraitGroup(tuple(names), studies, sets, n))
+    return out
+
+
+@dataclass
+class UnionGene:
+    """A gene over all studies, on the union of their variants; ALT is the request's.
+
+    Attributes:
+        position, ref, alt: (u,) variants present in at least one study, in the order of the request.
+        listed: (u,) column of the request each came from (its own position for a region).
+        studies: the study's gene, for each study that has it: (gene, place (m,) in the union, sign (m,) +1 or -1).
+    """
+
+    position: NDArray[np.int64]
+    ref: NDArray[np.object_]
+    alt: NDArray[np.object_]
+    listed: NDArray[np.int64]
+    studies: dict[int, tuple[StudyGene, NDArray[np.int64], Floats]]
+    notes: list[str] = field(default_factory=list)
+
+
+def unite_gene(request: GeneRequest, found: dict[int, StudyGene]) -> UnionGene:
+    """Lay the variants of several studies on their union; a swapped pair of alleles turns the sign.
+
+    Args:
+        request: the gene and its listed variants, whose allele order is kept.
+        found: the gene of each study that has it.
+    """
+    wanted = unordered_key(request.position, request.ref, request.alt)
+    alt_of = dict(zip(wanted, request.alt.tolist(), strict=True))
+    keys = {k: unordered_key(g.position, g.ref, g.alt) for k, g in found.items()}
+    if request.is_region:
+        for k, gene in found.items():
+            for key, alt in zip(keys[k], gene.alt.tolist(), strict=True):
+                alt_of.setdefault(key, alt)
+        wanted = sorted(alt_of)
+    present = set().union(*keys.values()) if keys else set()
+    listed = np.array([j for j, key in enumerate(wanted) if key in present], np.int64)
+    place = {wanted[j]: i for i, j in enumerate(listed)}
+    studies = {}
+    for k, gene in found.items():
+        at = np.array([place.get(key, -1) for key in keys[k]], np.int64)
+        sign = np.array([1.0 if alt_of.get(key) == alt else -1.0 for key, alt in zip(keys[k], gene.alt, strict=True)])
+        studies[k] = (gene, at, sign)
+    chosen = [wanted[j] for j in listed]
+    alt = np.array([alt_of[key] for key in chosen], object)
+    ref = np.array([b if a == x else a for (_, a, b), x in zip(chosen, alt, strict=True)], object)
+    return UnionGene(np.array([key[0] for key in chosen], np.int64), ref, alt, listed, studies)
+
+
+@dataclass(frozen=True)
+class UnionFrequency:
+    """Pooled counts of a trait group on the union of variants.
+
+    Attributes:
+        alt_count, allele_number: (u,) over the studies where the variant is present.
+        frequency: (u,) ALT frequency under the policy; NaN where the external file has none.
+        n_studies: (u,) studies where the variant is polymorphic.
+        polymorphic: (k, u) by study of the group.
+    """
+
+    alt_count: Floats
+    allele_number: Floats
+    frequency: Floats
+    study_frequency: dict[int, Floats]
+
+    @cached_property
+    def is_polymorphic(self) -> NDArray[np.bool_]:
+        """(u,) whether both alleles occur."""
+        return (self.alt_count > 0) & (self.alt_count < self.allele_number)
+
+    @cached_property
+    def n_studies(self) -> NDArray[np.int64]:
+        """(u,) studies in which the variant is polymorphic."""
+        polymorphic = [(f > 0) & (f < 1) for f in self.study_frequency.values()]
+        return np.sum(polymorphic, axis=0) if polymorphic else np.zeros(len(self.alt_count), np.int64)
+
+
+def pool_frequencies(union: UnionGene, group: TraitGroup, external: Floats | None) -> UnionFrequency:
+    """Pool allele counts over the studies of a trait group; ``AC / AN`` unless an external frequency is given."""
+    u = len(union.position)
+    count, number = np.zeros(u), np.zeros(u)
+    per_study: dict[int, Floats] = {}
+    for k, s in zip(group.studies, group.sample_sets, strict=True):
+        if k not in union.studies:
+            continue
+        gene, at, sign = union.studies[k]
+        kept = at >= 0
+        n = 2.0 * gene.n_obs[kept, s]
+        alt = np.rint(np.nan_to_num(gene.alt_frequency[kept, s]) * n)
+        alt = np.where(sign[kept] > 0, alt, n - alt)
+        count[at[kept]] += alt
+        number[at[kept]] += n
+        per_study[k] = np.full(u, np.nan)
+        with np.errstate(invalid="ignore"):
+            per_study[k][at[kept]] = alt / n
+    with np.errstate(invalid="ignore"):
+        frequency = count / number
+    if external is not None:
+        frequency = external[union.listed]
+    return UnionFrequency(count, number, frequency, per_study)
