@@ -166,12 +166,19 @@ class Tests(_Struct, frozen=True):
         float, Meta(ge=0, description="ACAT-V pools variants with at most this many minor alleles into one burden")
     ] = 10
     calibrate: Annotated[
-        Literal["none", "spa"],
+        Literal["auto", "none", "spa"],
         Meta(
-            description="spa: binary traits are tested with variances calibrated by saddlepoint and enumeration, which "
-            "their bundles share; none: model variances, and a note where calibration is advised"
+            description="auto: binary traits are tested with the variances, calibrated by saddlepoint and enumeration, "
+            "that studies share; spa: and rows say so where one shares none; none: model variances"
         ),
-    ] = "none"
+    ] = "auto"
+    ultra_rare: Annotated[
+        Literal["auto", "collapse", "keep"],
+        Meta(
+            description="collapse: the SKAT family takes the variants of at most collapse_mac alleles as one; "
+            "auto: where calibrated variances are used"
+        ),
+    ] = "auto"
     step_up: Annotated[StepUp, Meta(description="how step-up, all-maf and groupings search")] = StepUp()
     drivers_p: Annotated[
         float, Meta(ge=0, le=1, description="rows with a p-value below this have their variants in drivers.parquet")
@@ -206,9 +213,12 @@ class ScoreStatistics(_Struct, frozen=True):
         ),
     ] = 0
     calibrate: Annotated[
-        Literal["none", "spa"],
-        Meta(description="share variances of binary traits calibrated by saddlepoint and enumeration"),
-    ] = "none"
+        Literal["auto", "none", "spa"],
+        Meta(
+            description="share variances calibrated by saddlepoint and enumeration, of all binary traits (spa) or of "
+            "those with under a tenth of the samples in the smaller class (auto)"
+        ),
+    ] = "auto"
     modes: Annotated[
         list[Literal["dominant", "recessive"]],
         Meta(description="share burdens of these modes of inheritance, per gene, mask and threshold"),

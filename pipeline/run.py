@@ -40,6 +40,7 @@ from pipeline.stages.meta import run_meta
 from pipeline.stages.meta.collect import count_failed
 from pipeline.stages.meta.tasks import MetaTask, check_genes, plan_tasks
 from pipeline.stages.score_statistics import bound_batch, compute_score_statistics, plan_batches
+from pipeline.stages.score_statistics.sharing import traits_to_calibrate
 
 Floats = NDArray[np.float64]
 STAGES = ("predict", "denoise", "score-statistics", "meta", "report")
@@ -149,13 +150,15 @@ class StudyRun:
         f = self.found
         variants = digest_value([f.row.tolist(), f.alt.tolist(), f.members.tolist(), f.offsets.tolist()])
         genes = digest_value([self.catalogue.sets.gene.tolist(), self.catalogue.sets.chromosome.tolist()])
-        if self.config.score_statistics.modes or self.config.score_statistics.calibrate == "spa":  # masks count then
+        options = self.config.score_statistics
+        calibrated = traits_to_calibrate(self.cohort, options)
+        if options.modes or calibrated:  # masks count then
             genes = digest_value([genes, self.catalogue.masks, self.catalogue.member.tolist()])
-        options = [
-            msgspec.to_builtins(self.config.score_statistics), self.config.study, self.config.genome_build,
+        settings = [
+            msgspec.to_builtins(options), calibrated, self.config.study, self.config.genome_build,
             self.config.predictor.method,
         ]  # fmt: skip
-        return self.directory.stage_digest("score_statistics", inputs, options, self.denoise_digest, variants, genes)
+        return self.directory.stage_digest("score_statistics", inputs, settings, self.denoise_digest, variants, genes)
 
     @cached_property
     def batch_bytes(self) -> int:

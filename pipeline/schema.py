@@ -98,7 +98,7 @@ BUNDLE_CALIBRATED = TableSchema(
     "optional: one row per variant; variances of binary traits by saddlepoint and enumeration",
     (
         Column("number", _i32, "row of variants.parquet"),
-        Column("V", pa.list_(_f64), "calibrated variance of U per trait of study.json; NaN for quantitative traits"),
+        Column("V", pa.list_(_f64), "calibrated variance of U per trait of study.json; NaN for traits not calibrated"),
     ),
 )
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
-from pipeline.gene_tests.base import Floats, ScoreStatistics, TestResult, missing_result
+from pipeline.gene_tests.base import Floats, TestResult, missing_result
 from pipeline.gene_tests.components import Components
 from pipeline.kernels.gene_sums import chi2_rows, weighted_sum
 
@@ -68,35 +66,3 @@ def price(c: Components, _: str) -> TestResult:
     The weights ``1 / sqrt(p (1 - p))`` stand in for a frequency threshold.
     """
     return c.once("burden", "madsen-browning", burden)
-
-
-def collapse_ultra_rare(stats: ScoreStatistics, mac: float = 10.0) -> ScoreStatistics:
-    """Return statistics in which all variants with an allele count of at most ``mac`` are one pseudo-marker.
-
-    The pseudo-marker, which comes first, is the sum of the variants: its score and information are sums, its
-    frequency and count too, its annotations are means (compare Zhou et al. 2022, Nat Genet 54:1466, who take the
-    maximum of the calls). Monomorphic variants add nothing and vanish. Fewer than two such variants: the statistics
-    come back unchanged.
-    """
-    pooled = stats.mac <= mac
-    if np.count_nonzero(pooled) < 2:
-        return stats
-    kept = np.flatnonzero(~pooled)
-    # C (m, 1 + kept): column 0 adds the pooled variants up, the others pass the rest on
-    C = np.zeros((stats.n_variants, kept.size + 1))
-    C[pooled, 0] = 1.0
-    C[kept, np.arange(1, kept.size + 1)] = 1.0
-
-    def join(first: float, values: Floats) -> Floats:
-        return np.concatenate(([first], values[kept]))
-
-    return replace(
-        stats,
-        U=stats.U @ C,
-        V=C.T @ stats.V @ C,
-        maf=join(min(1.0, float(stats.maf[pooled].sum())), stats.maf),
-        mac=join(float(stats.mac[pooled].sum()), stats.mac),
-        rare=np.concatenate(([bool(stats.rare[pooled].all())], stats.rare[kept])),
-        annotations={name: join(float(a[pooled].mean()), a) for name, a in stats.annotations.items()},
-        per_study=tuple((U @ C, C.T @ V @ C, scale) for U, V, scale in stats.per_study),
-    )

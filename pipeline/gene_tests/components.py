@@ -36,6 +36,7 @@ class Components:
         collapse_mac: ACAT-V pools variants whose allele count is at most this.
         step_up: how the searches run.
         replicates: (T, P, m) null scores that the studies shared, in place of normal draws; None where they did not.
+        ultra_rare: the SKAT family sees variants of at most this many alleles as one (0: every variant by itself).
     """
 
     stats: ScoreStatistics
@@ -43,6 +44,7 @@ class Components:
     collapse_mac: float = 10.0
     step_up: StepUpParameters = DEFAULT
     replicates: Floats | None = None
+    ultra_rare: float = 0.0
     _memo: dict[tuple[str, str], object] = field(default_factory=dict)
 
     def once(self, name: str, scheme: str, compute: Callable[[Components, str], T]) -> T:

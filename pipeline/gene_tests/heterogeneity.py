@@ -10,6 +10,7 @@ import numpy as np
 from pipeline.gene_tests.base import Floats, TestResult, missing_result
 from pipeline.gene_tests.burden import CANCELLED
 from pipeline.gene_tests.components import Components, keep_positive
+from pipeline.gene_tests.ultra_rare import pool_ultra_rare
 from pipeline.kernels.joint_tail import integrate_boundary
 from pipeline.kernels.mixture import mixture_logsf
 
@@ -60,6 +61,7 @@ def skat_het(c: Components, scheme: str) -> TestResult:
 
     The null mixture holds the eigenvalues of all W V_k W (Lee et al. 2013, AJHG 93:42, Het-Meta-SKAT).
     """
+    c = pool_ultra_rare(c)
     studies, note = c.stats.per_study, c.weight_note(scheme)
     if note or len(studies) < 2:
         return missing_result(c.stats.n_traits, note or ONE_STUDY)

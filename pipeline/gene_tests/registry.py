@@ -122,6 +122,7 @@ def evaluate(
     weights: Sequence[str] = DEFAULT_WEIGHTS,
     *,
     collapse_mac: float = 10.0,
+    ultra_rare: float = 0.0,
     step_up: StepUpParameters = DEFAULT,
     replicates: Floats | None = None,
 ) -> list[tuple[str, str, TestResult]]:
@@ -134,6 +135,7 @@ def evaluate(
         tests: names from ``TESTS``.
         weights: names of the weights, see ``weights.parse_weights``.
         collapse_mac: ACAT-V pools variants whose allele count is at most this.
+        ultra_rare: the SKAT family takes variants of at most this allele count as one (0: each by itself).
         step_up: how the searches run.
         replicates: (T, P, m) null scores of the variants of ``stats``, in place of normal draws.
 
@@ -153,6 +155,7 @@ def evaluate(
     views = _open_views(stats, {TESTS[name].scope for name in tests}, tuple(weights), collapse_mac)
     for opened in (v for v in views.values() if not isinstance(v, str)):
         opened.step_up = step_up
+        opened.ultra_rare = ultra_rare
         opened.replicates = replicates if replicates is None or stats.rare.all() else replicates[:, :, stats.rare]
     rows: list[tuple[str, str, TestResult]] = []
     for name in tests:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.gene_tests.base import Floats, ScoreStatistics, TestResult, missing_result
 from pipeline.gene_tests.components import Components, keep_positive
+from pipeline.gene_tests.ultra_rare import pool_ultra_rare
 from pipeline.gene_tests.weights import compute_weights
 from pipeline.kernels.gene_sums import squared_sum
 from pipeline.kernels.mixture import mixture_logsf
@@ -33,6 +34,7 @@ def quadratic_form(Q: Floats, eigenvalues: Floats, scale: Floats) -> TestResult:
 
 def skat(c: Components, scheme: str) -> TestResult:
     """Return SKAT: ``Q = U'W^2U``, a mixture of chi2_1 with the eigenvalues of W V W (Wu et al. 2011, AJHG 89:82)."""
+    c = pool_ultra_rare(c)
     note = c.weight_note(scheme)
     if note:
         return missing_result(c.stats.n_traits, note)
@@ -45,6 +47,7 @@ def skat_joint(c: Components, scheme: str) -> TestResult:
     ``Q = Q_rare / sd(Q_rare) + Q_common / sd(Q_common)``: both halves have the same variance under the null. Rare
     variants carry the weights of the scheme, common ones Beta(0.5, 0.5); one mixture accounts for the LD between them.
     """
+    c = pool_ultra_rare(c)
     s, w = c.stats, c.weights(scheme).copy()
     if not s.rare.all():
         w[~s.rare] = compute_weights(COMMON_WEIGHTS, s.maf[~s.rare], {})

@@ -27,6 +27,7 @@ from scipy.special import chdtri
 from pipeline.gene_tests.base import Floats, TestResult, missing_result
 from pipeline.gene_tests.burden import CANCELLED
 from pipeline.gene_tests.components import Components, keep_positive
+from pipeline.gene_tests.ultra_rare import pool_ultra_rare
 from pipeline.kernels.gene_sums import power_sums
 from pipeline.kernels.joint_tail import integrate_boundary, line_breaks
 from pipeline.kernels.mixture import mixture_isf, mixture_logsf
@@ -101,6 +102,7 @@ def skat_o_exact(c: Components, scheme: str) -> TestResult:
 
 
 def _skat_o(c: Components, scheme: str, only_exact: bool) -> TestResult:
+    c = pool_ultra_rare(c)
     note = c.weight_note(scheme)
     if note:
         return missing_result(c.stats.n_traits, note)

@@ -79,7 +79,7 @@ class StudyGene:
         U: (m, T) score statistics.
         covariances: by covariance name.
         note: why the study has no statistics for the gene; empty otherwise.
-        calibrated: (m, T) calibrated variances of U, NaN for quantitative traits; None where the study shares none.
+        calibrated: (m, T) calibrated variances of U, NaN for traits not calibrated; None where the study shares none.
         collapsed: burdens by (mask, mode).
         replicates: null scores (P, m) by trait, ALT counted, on the variants above.
         number: (m,) rows of variants.parquet.

@@ -131,8 +131,7 @@ def condition_gene(
         frequency = pool_frequencies(union, group, request.external)
         selections = list(select_variants(request, union, frequency, group, task, []))
         included = included_variants(union, frequency, task)
-        calibrate = task.tests.calibrate == "spa"
-        for shared in sum_studies(bundles, union, group, request.chromosome, included, calibrate):
+        for shared in sum_studies(bundles, union, group, request.chromosome, included, task.tests.calibrate):
             for t in range(len(shared.traits)):
                 alone = take_trait(shared, t)
                 index = find_index(rule, request.chromosome, union, frequency, alone)

@@ -19,7 +19,13 @@ LN10 = float(np.log(10.0))
 
 
 def driver_rows(
-    stats: ScoreStatistics, test: str, weights: str, result: TestResult, limit: float, collapse_mac: float
+    stats: ScoreStatistics,
+    test: str,
+    weights: str,
+    result: TestResult,
+    limit: float,
+    collapse_mac: float,
+    ultra_rare: float = 0.0,
 ) -> list[tuple[int, int, dict[str, Any]]]:
     """Return (trait, variant, columns) of the leading variants of every trait whose p-value is below ``limit``.
 
@@ -32,7 +38,7 @@ def driver_rows(
         weights: of the row.
         result: of the row.
         limit: p-value.
-        collapse_mac: as the test saw it.
+        collapse_mac, ultra_rare: as the test had them.
     """
     if test not in (*COMPONENTS, *SEARCHES) or result.note or limit <= 0.0:
         return []
@@ -44,7 +50,9 @@ def driver_rows(
         share_of = dict(zip(order[t].tolist(), share[t].tolist(), strict=True))
         chosen = _chosen(result, int(t)) if test in SEARCHES else order[t][:TOP]
         for j in sorted(chosen.tolist(), key=lambda i: -share_of[i]):
-            without = np.nan if test in SEARCHES else _without(stats, int(t), j, test, schemes, collapse_mac)
+            without = (
+                np.nan if test in SEARCHES else _without(stats, int(t), j, test, schemes, collapse_mac, ultra_rare)
+            )
             columns = {
                 "log10p": float(-result.log_p[t]) / LN10,
                 "share": share_of[j],
@@ -75,7 +83,15 @@ def _chosen(result: TestResult, t: int) -> NDArray[np.intp]:
     return np.flatnonzero(np.asarray(result.detail["chosen"])[t])
 
 
-def _without(stats: ScoreStatistics, t: int, j: int, test: str, schemes: tuple[str, ...], collapse_mac: float) -> float:
+def _without(
+    stats: ScoreStatistics,
+    t: int,
+    j: int,
+    test: str,
+    schemes: tuple[str, ...],
+    collapse_mac: float,
+    ultra_rare: float,
+) -> float:
     """Return -log10 p of a row of one trait without one variant; NaN when nothing is left."""
     if stats.n_variants < 2:
         return float("nan")
@@ -84,4 +100,5 @@ def _without(stats: ScoreStatistics, t: int, j: int, test: str, schemes: tuple[s
         stats.rare, stats.annotations, tuple((U[t : t + 1], V, scale[t : t + 1]) for U, V, scale in stats.per_study),
     )  # fmt: skip
     left = take_variants(alone, np.arange(stats.n_variants) != j)
-    return float(-evaluate(left, (test,), schemes, collapse_mac=collapse_mac)[0][2].log_p[0]) / LN10
+    rows = evaluate(left, (test,), schemes, collapse_mac=collapse_mac, ultra_rare=ultra_rare)
+    return float(-rows[0][2].log_p[0]) / LN10

@@ -24,16 +24,16 @@ MODE_OF = {
 MIN_SHARE = 1.0 / 11.0  # of the smaller class: one to ten
 
 
-def calibration_factor(gene: StudyGene, trait: int, variance: Floats) -> Floats:
-    """Return sqrt(V~_jj / V_jj) (m,) of a binary trait, 1 where there is no variance or no calibrated one.
+def calibration_factor(gene: StudyGene, trait: int, variance: Floats) -> Floats | None:
+    """Return sqrt(V~_jj / V_jj) (m,) of a binary trait, 1 where there is no variance; None when it is not calibrated.
 
     Args:
         gene: of one study.
         trait: its number there.
         variance: (m,) V_jj.
     """
-    if gene.calibrated is None:
-        return np.ones(variance.shape)
+    if gene.calibrated is None or not np.isfinite(gene.calibrated[:, trait]).any():
+        return None
     ratio = np.divide(gene.calibrated[:, trait], variance, out=np.ones_like(variance), where=variance > 0)
     return np.sqrt(np.where(np.isfinite(ratio) & (ratio > 0), ratio, 1.0))
 
@@ -45,11 +45,12 @@ def burden_correction(
     mask: str,
     max_maf: float,
     information: float,
+    plain: Mapping[int, float],
 ) -> tuple[float, str]:
     """Return r = min(1, 1'V~1 / sum_k V~_b,k) of the count burden (Zhao et al. 2020), and a note.
 
     Each study calibrated the count burden of its own mask under its own frequencies. Where one shares no such burden
-    at this bound, r is 1 and the note says so.
+    at this bound, r is 1 and the note says so. A study that calibrates nothing enters with its model variance.
 
     Args:
         bundles: all studies.
@@ -57,10 +58,14 @@ def burden_correction(
         trait: binary trait.
         mask, max_maf: of the row.
         information: 1'V~1, summed over the studies.
+        plain: 1'V_k1 of the studies whose variances are not calibrated.
     """
     total, lacking = 0.0, []
     for k, gene in genes.items():
         if trait not in bundles[k].traits:
+            continue
+        if k in plain:
+            total += plain[k]
             continue
         burdens = gene.collapsed.get((mask, "additive"))
         at = np.flatnonzero(np.isclose(burdens.threshold, max_maf, rtol=1e-9)) if burdens else np.empty(0, np.int64)
@@ -89,7 +94,7 @@ def advise_calibration(bundles: Sequence[Bundle], studies: Sequence[int], trait:
     share = min(cases, n - cases) / n
     if mac * share >= LOW_EXPECTED_MAC and share >= MIN_SHARE:
         return ""
-    return "few alleles expected among cases or controls: calibration is advised (tests.calibrate: spa)"
+    return "few alleles expected among cases or controls: calibration is advised (calibrate: spa)"
 
 
 def sum_collapsed(

@@ -14,11 +14,12 @@ from pipeline.errors import ConfigError, StatisticsError
 from pipeline.gene_tests import skat_o as skat_o_module
 from pipeline.gene_tests.acat import combine_log_p
 from pipeline.gene_tests.base import ScoreStatistics
-from pipeline.gene_tests.burden import collapse_ultra_rare, evaluate_sum
+from pipeline.gene_tests.burden import evaluate_sum
 from pipeline.gene_tests.conditional import condition_scores, condition_statistics, select_index_variants
 from pipeline.gene_tests.heterogeneity import cochran_q, mean_and_variance_test
 from pipeline.gene_tests.registry import TESTS, evaluate, leave_one_out
 from pipeline.gene_tests.skat import find_drivers
+from pipeline.gene_tests.ultra_rare import collapse_ultra_rare
 from pipeline.gene_tests.variable_threshold import variable_threshold_from_sums
 from pipeline.gene_tests.weights import compute_weights, parse_weights
 from tests import reference_gene_tests as reference

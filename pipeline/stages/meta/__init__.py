@@ -85,7 +85,7 @@ def _run_gene(
         included = included_variants(union, frequency, task)
         with_replicates = bool(set(task.tests.names) & set(SEARCHES))
         for shared in sum_studies(
-            bundles, union, group, request.chromosome, included, task.tests.calibrate == "spa", with_replicates
+            bundles, union, group, request.chromosome, included, task.tests.calibrate, with_replicates
         ):
             evaluate_gene(request, union, frequency, group, shared, selections, task, bundles, results)
             results.variants.append(single_variants(request, union, frequency, group, shared))

@@ -119,13 +119,17 @@ def _calibrate(
     here = [k for k in group.studies if k in genes]
     if any(bundles[k].traits[trait]["kind"] != "binary" for k in here):
         return 1.0, ""
-    if task.tests.calibrate != "spa":
-        return 1.0, advise_calibration(bundles, here, trait, mac)
-    if shared.note:
-        return 1.0, shared.note
+    if not shared.calibrated or shared.note:
+        return 1.0, shared.note or advise_calibration(bundles, here, trait, mac)
     s = counted.turn[selection.in_bin]
-    information = float(s @ shared.V[np.ix_(selection.in_bin, selection.in_bin)] @ s)
-    return burden_correction(bundles, genes, trait, selection.mask, selection.max_maf, information)
+    grid = np.ix_(selection.in_bin, selection.in_bin)
+    plain = {
+        k: float(s @ V[grid] @ s)
+        for k, (_, V, _) in zip(here, shared.per_study, strict=False)  # a lone study has no parts
+        if k not in shared.calibrated
+    }
+    information = float(s @ shared.V[grid] @ s)
+    return burden_correction(bundles, genes, trait, selection.mask, selection.max_maf, information, plain)
 
 
 def evaluate_selection(
@@ -155,10 +159,19 @@ def evaluate_selection(
         null = None if shared.replicates is None else shared.replicates[:, :, chosen] * counted.turn[chosen]
         rows += evaluate(
             statistics, names, tests.weights, collapse_mac=tests.collapse_mac, step_up=make_parameters(tests.step_up),
-            replicates=null,
+            replicates=null, ultra_rare=ultra_rare_bound(shared, task),
         )  # fmt: skip
         seen |= dict.fromkeys(names, (statistics, chosen))
+    if shared.calibrated:
+        rows = [(test, weights, replace(r, method=f"{r.method}, spa" if r.method else "")) for test, weights, r in rows]
     return Tested(rows, seen)
+
+
+def ultra_rare_bound(shared: SharedV, task: MetaTask) -> float:
+    """Return the allele count up to which the SKAT family takes variants as one; 0 for none."""
+    rule = task.tests.ultra_rare
+    collapsed = rule == "collapse" or (rule == "auto" and bool(shared.calibrated))
+    return task.tests.collapse_mac if collapsed else 0.0
 
 
 def _drivers(
@@ -174,7 +187,8 @@ def _drivers(
     gene, chromosome, _, _, mask, max_maf, weights, test = constants[:8]
     statistics, chosen = tested.seen[test]
     limit, mac = task.tests.drivers_p, task.tests.collapse_mac
-    for t, j, columns in driver_rows(statistics, test, weights, result, limit, mac):
+    bound = ultra_rare_bound(shared, task)
+    for t, j, columns in driver_rows(statistics, test, weights, result, limit, mac, bound):
         v = chosen[j]
         yield {
             "gene": gene, "trait": shared.traits[t], "mask": mask, "max_maf": max_maf, "weights": weights,

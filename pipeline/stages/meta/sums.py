@@ -28,6 +28,7 @@ class SharedV:
         per_study: (U_k, V_k, scale_k) of every study, on the union.
         replicates: (T, P, u) null scores that all studies shared; None otherwise, or when not asked for.
         note: what the rows should say.
+        calibrated: numbers of the studies whose calibrated variances are in V.
     """
 
     traits: tuple[str, ...]
@@ -37,6 +38,7 @@ class SharedV:
     per_study: tuple[tuple[Floats, Floats, Floats], ...]
     replicates: Floats | None = None
     note: str = ""
+    calibrated: tuple[int, ...] = ()
 
 
 def sum_studies(
@@ -45,7 +47,7 @@ def sum_studies(
     group: TraitGroup,
     chromosome: str,
     included: dict[int, NDArray[np.bool_]],
-    calibrate: bool = False,
+    calibrate: str = "none",
     with_replicates: bool = False,
 ) -> Iterator[SharedV]:
     """Sum U and V over the studies of a trait group: ``U = sum_k U_k``, ``V = sum_k V_k``.
@@ -58,7 +60,8 @@ def sum_studies(
         group: traits and their studies.
         chromosome: the gene's chromosome.
         included: per study, (u,) which variants it may contribute (the `study` frequency policy).
-        calibrate: bring V of binary traits to the calibrated variances that the studies share.
+        calibrate: bring V of binary traits to the calibrated variances that the studies share: ``auto`` where they do,
+            ``spa``: with a note where one does not, ``none``: nowhere.
         with_replicates: sum the null replicates that the studies share.
     """
     here = [k for k in group.studies if k in union.studies]
@@ -76,7 +79,7 @@ def sum_studies(
     for traits in parts:
         per_study = []
         replicates = sum_replicates(bundles, union.studies, here, traits, u) if with_replicates else None
-        note = ""
+        note, calibrated = "", []
         for k in here:
             gene, at, sign = union.studies[k]
             kept = (at >= 0) & included[k][at]
@@ -86,16 +89,18 @@ def sum_studies(
             U[:, place] = gene.U[kept][:, [bundles[k].traits[t]["index"] for t in traits]].T * s
             V = np.zeros((u, u))
             K = bundles[k].information(gene, traits[0])
-            if calibrate and bundles[k].traits[traits[0]]["kind"] == "binary":
+            if calibrate != "none" and bundles[k].traits[traits[0]]["kind"] == "binary":
                 factor = calibration_factor(gene, bundles[k].traits[traits[0]]["index"], np.diag(K))
-                K = K * np.outer(factor, factor)
-                if gene.calibrated is None:
+                if factor is not None:
+                    K = K * np.outer(factor, factor)
+                    calibrated.append(k)
+                elif calibrate == "spa":
                     note = "not calibrated: a study shares no calibrated variances (score_statistics.calibrate: spa)"
             V[np.ix_(place, place)] = K[np.ix_(kept, kept)] * np.outer(s, s)
             per_study.append((U, V, scale))
         if len(per_study) == 1:
-            yield SharedV(traits, *per_study[0], (), replicates, note)
+            yield SharedV(traits, *per_study[0], (), replicates, note, tuple(calibrated))
         elif per_study:
             U = np.sum([p[0] for p in per_study], axis=0)
             V = np.sum([p[1] * p[2][0] for p in per_study], axis=0)
-            yield SharedV(traits, U, V, np.ones(1), tuple(per_study), replicates, note)
+            yield SharedV(traits, U, V, np.ones(1), tuple(per_study), replicates, note, tuple(calibrated))

@@ -35,7 +35,7 @@ from pipeline.schema import BUNDLE_VARIANTS
 from pipeline.stages.score_statistics.batch import MALE_HETEROZYGOTES, run_batch
 from pipeline.stages.score_statistics.genotypes import BatchTask, GeneRows, StudyContext, open_context, write_context
 from pipeline.stages.score_statistics.sex import check_sexes
-from pipeline.stages.score_statistics.sharing import plan_sharing
+from pipeline.stages.score_statistics.sharing import plan_sharing, traits_to_calibrate
 
 BATCH_BYTES = 64 << 20  # packed bytes of a batch
 BATCH_PAIRS = 2_000_000  # entries of the information matrices of a batch
@@ -94,6 +94,7 @@ def plan_batches(
             size = entries = 0
         batches[-1].append(i)
         size, entries = size + cost, entries + pairs
+    calibrate = traits_to_calibrate(cohort, options)
     tasks = []
     for number, batch in enumerate(batches):
         variants = np.unique(np.concatenate([members[i] for i in batch]))
@@ -122,7 +123,7 @@ def plan_batches(
                 options.missing,
                 options.max_maf,
                 found.position[variants],
-                plan_sharing(catalogue, found, batch, options, study),
+                plan_sharing(catalogue, found, batch, options, study, calibrate),
             )
         )
     return tasks

@@ -15,10 +15,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.config import ScoreStatistics
-from pipeline.gene_tests.calibration import calibrate_scores
+from pipeline.gene_tests.calibration import UNBALANCED_SHARE, calibrate_scores
 from pipeline.gene_tests.permutation import CarrierGenotypes, IndividualTrait, draw_replicates
 from pipeline.io.bundle import list_array
 from pipeline.io.catalogue import Catalogue, StudyVariants, unordered_key
+from pipeline.io.cohort import Cohort
 from pipeline.io.null_models import ChromosomeModel, NullModels
 from pipeline.io.results import write_parquet
 from pipeline.kernels.collapsed import burden_statistics, collapse_counts, count_alleles, withhold_small_steps
@@ -35,7 +36,7 @@ class Sharing:
 
     Attributes:
         study: name, which the streams of replicates hang on.
-        calibrate: whether to calibrate binary traits.
+        calibrate: names of the binary traits to calibrate.
         modes: ``dominant``, ``recessive``.
         thresholds: (K,) rising.
         replicates: number of null replicates.
@@ -46,7 +47,7 @@ class Sharing:
     """
 
     study: str
-    calibrate: bool
+    calibrate: tuple[str, ...]
     modes: tuple[str, ...]
     thresholds: tuple[float, ...]
     replicates: int
@@ -59,22 +60,45 @@ class Sharing:
     def kinds(self) -> tuple[TableSchema, ...]:
         """The tables that a batch writes."""
         wanted = (
-            (BUNDLE_CALIBRATED, self.calibrate),
-            (BUNDLE_COLLAPSED, bool(self.modes) or self.calibrate),
+            (BUNDLE_CALIBRATED, bool(self.calibrate)),
+            (BUNDLE_COLLAPSED, bool(self.modes or self.calibrate)),
             (BUNDLE_REPLICATES, self.replicates > 0),
         )
         return tuple(schema for schema, yes in wanted if yes)
 
 
+def traits_to_calibrate(cohort: Cohort, options: ScoreStatistics) -> tuple[str, ...]:
+    """Return the binary traits whose variances are calibrated: under ``auto`` those with few cases or few controls.
+
+    A score is skewed in proportion to (1 - 2 mu) / sqrt(mu (1 - mu) MAC), so it is the share of the smaller class that
+    decides: below ``UNBALANCED_SHARE`` of the samples. R SKAT, seqMeta and the like never calibrate by default;
+    balanced traits agree with them.
+    """
+    if options.calibrate == "none":
+        return ()
+    names = []
+    for k, trait in enumerate(cohort.traits):
+        if trait.kind == "binary":
+            share = float(np.nanmean(cohort.y[:, k]))
+            if options.calibrate == "spa" or min(share, 1.0 - share) < UNBALANCED_SHARE:
+                names.append(trait.name)
+    return tuple(names)
+
+
 def plan_sharing(
-    catalogue: Catalogue, found: StudyVariants, genes: list[int], options: ScoreStatistics, study: str
+    catalogue: Catalogue,
+    found: StudyVariants,
+    genes: list[int],
+    options: ScoreStatistics,
+    study: str,
+    calibrate: tuple[str, ...],
 ) -> Sharing | None:
-    """Return what a batch of genes shares beside U and V; None when the configuration asks for nothing."""
-    if not (options.modes or options.replicates or options.calibrate == "spa"):
+    """Return what a batch of genes shares beside U and V; None when nothing is asked for."""
+    if not (options.modes or options.replicates or calibrate):
         return None
     return Sharing(
         study,
-        options.calibrate == "spa",
+        calibrate,
         tuple(options.modes),
         tuple(sorted(set(options.thresholds))),
         options.replicates,
@@ -105,7 +129,7 @@ def write_shared(task: BatchTask, context: StudyContext, model: ChromosomeModel,
         return
     local = [np.searchsorted(task.variants, gene.variants) for gene in task.genes]
     makers = {
-        BUNDLE_CALIBRATED.name: lambda: _calibrated_table(task, context.models, model, carriers),
+        BUNDLE_CALIBRATED.name: lambda: _calibrated_table(task, sharing, context.models, model, carriers),
         BUNDLE_COLLAPSED.name: lambda: _collapsed_table(task, sharing, context.models, model, carriers, local),
         BUNDLE_REPLICATES.name: lambda: _replicates_table(task, sharing, context.models, model, carriers, local),
     }
@@ -162,12 +186,14 @@ def take_genotypes(
     )
 
 
-def _calibrated_table(task: BatchTask, models: NullModels, model: ChromosomeModel, carriers: BatchCarriers) -> pa.Table:
-    """Return the calibrated variance of every variant and trait; NaN for quantitative traits."""
+def _calibrated_table(
+    task: BatchTask, sharing: Sharing, models: NullModels, model: ChromosomeModel, carriers: BatchCarriers
+) -> pa.Table:
+    """Return the calibrated variance of every variant and trait; NaN for traits that are not calibrated."""
     rows = np.arange(len(task.rows), dtype=np.int64)
     V = np.full((len(rows), len(models.traits)), np.nan)
     for t, trait in enumerate(models.traits):
-        if trait["kind"] == "binary":
+        if trait["name"] in sharing.calibrate:
             m = binary_model(models, model, trait)
             s = models.sample_sets.index(trait["sample_set"])
             V[:, t] = calibrate_scores(take_genotypes(carriers, rows, m.place, len(m.y), s), m.y, m.mu, m.X)
@@ -240,9 +266,11 @@ def _burdens(
         S = collapse_counts(count, mode)
         if mode != "additive":
             U[t], V[t] = _trait_burdens(S, sample, models, model, trait)
-        elif trait["kind"] == "binary":
+        elif trait["name"] in sharing.calibrate:
             U[t], diagonal = _calibrated_burdens(S, sample, models, model, trait)
             V[t] = np.diag(diagonal)
+        else:
+            U[t], V[t] = np.nan, np.nan
         U[t, ~shared[s]] = np.nan
         V[t, ~shared[s], :] = np.nan
         V[t, :, ~shared[s]] = np.nan
