@@ -22,6 +22,7 @@ from pipeline.config import ExternalMaf, MetaConfig, RunConfig, load_config
 from pipeline.errors import BundleError, ConfigError, InputError, MatchError, suggest
 from pipeline.gene_tests.registry import check_tests
 from pipeline.gene_tests.weights import parse_weights
+from pipeline.inputs import gene_files, predictor_files, study_files
 from pipeline.io.annotations import read_frequencies
 from pipeline.io.bundle import Bundle
 from pipeline.io.bundle_open import open_bundle
@@ -32,10 +33,11 @@ from pipeline.stages.meta import run_meta
 from pipeline.stages.meta.collect import count_failed
 from pipeline.stages.meta.tasks import MetaTask, check_genes, plan_tasks
 from pipeline.stages.score_statistics import plan_batches
-from pipeline.study import Progress, StudyRun, no_progress, predictor_files
+from pipeline.study import Progress, StudyRun, no_progress
 
 Floats = NDArray[np.float64]
 STAGES = ("predict", "denoise", "score-statistics", "meta", "report")
+_LAST = {stage: stage.replace("-", "_") for stage in STAGES}  # as the plan writes them
 log = logging.getLogger("locomass")
 
 
@@ -107,13 +109,20 @@ def run_study(
     config = load_config(config_path, RunConfig)
     _check_tests(config, config_path)
     directory, failed = RunDirectory(out or Path(config.output)), 0
-    with directory.lock(), log_to(directory.path), resources.open() as executor:
+    folder = (folder or config_path.parent).resolve()
+    with ExitStack() as stack:
+        stack.enter_context(directory.lock())
+        stack.enter_context(log_to(directory.path))
+        digest = directory.run_digest(msgspec.to_builtins(config), study_files(config, folder))
+        last, done = STAGES.index(upto), directory.find_run(digest, _LAST[upto])
+        if done is not None:
+            log.info("%s: nothing has changed, everything is up to date", directory.path)
+            return Outcome(directory.path, done if last >= 3 else 0)
+        executor = stack.enter_context(resources.open())
         _announce(executor, config_path, directory.path)
-        folder = (folder or config_path.parent).resolve()
         run = StudyRun(config, folder, directory, executor, resources.progress)
         _check_columns(run.catalogue, config)
         _log_inputs(run)
-        last = STAGES.index(upto)
         if last == 0:
             run.run_predict()
         elif last == 1:
@@ -127,6 +136,8 @@ def run_study(
             directory.path / "provenance.json", configuration=msgspec.to_builtins(config),
             inputs={p: e["digest"] for p, e in directory.files.items()}, stages=directory.stages, started=started,
         )  # fmt: skip
+        if last >= 3:  # before, nobody knows which genes fail
+            directory.finish_run(digest, failed)
         directory.save()
     return Outcome(directory.path, failed)
 
@@ -153,9 +164,14 @@ def run_meta_analysis(
     directory = RunDirectory(out or Path(config.output))
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="locomass-")))
-        bundles = [bundle.path for bundle in check_bundles(bundles, scratch)]
         stack.enter_context(directory.lock())
         stack.enter_context(log_to(directory.path))
+        digest = directory.run_digest(msgspec.to_builtins(config), [*bundles, *gene_files(config, folder)])
+        done = directory.find_run(digest, _LAST[upto])
+        if done is not None:
+            log.info("%s: nothing has changed, everything is up to date", directory.path)
+            return Outcome(directory.path, done)
+        bundles = [bundle.path for bundle in check_bundles(bundles, scratch)]
         executor = stack.enter_context(resources.open())
         _announce(executor, config_path, directory.path)
         catalogue = open_catalogue(config.genes, folder)
@@ -166,7 +182,7 @@ def run_meta_analysis(
             directory.path / "provenance.json", configuration=msgspec.to_builtins(config),
             inputs={p: e["digest"] for p, e in directory.files.items()}, stages=directory.stages, started=started,
         )  # fmt: skip
-        directory.save()
+        directory.finish_run(digest, failed)
     return Outcome(directory.path, failed)
 
 
@@ -298,6 +314,7 @@ def _run_tests(
 
         report = directory.stage_digest("report", {}, None, digest)
         if not directory.is_done("report", report):
+            directory.forget("report")
             write_report(directory.path, [b.resolve() for b in bundles])
             directory.finish("report", report, ["report.html"])
     return failed

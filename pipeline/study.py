@@ -20,10 +20,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pipeline.cluster import Executor
-from pipeline.config import Predictor, RunConfig
+from pipeline.config import RunConfig
+from pipeline.inputs import predictor_files
 from pipeline.io.catalogue import Catalogue, StudyVariants, locate_variants, open_catalogue
 from pipeline.io.cohort import Cohort, open_cohort
-from pipeline.io.loco import read_prediction_list
 from pipeline.io.null_models import NullModels, read_array, read_null_models
 from pipeline.plan import RunDirectory
 from pipeline.provenance import digest_arrays, digest_value
@@ -153,12 +153,14 @@ class StudyRun:
         if self.directory.is_done("predict", digest):
             log.info("predict: up to date")
             return read_array(store, "loco_prediction")
+        self.directory.forget("predict")
         from pipeline.stages.predict import predict  # brings scikit-learn: only where something is predicted
 
         with self._timed("predict"), self.progress("predict", None):
             prediction = predict(
-                self.config.predictor, self.folder, self.cohort, self.out, self.executor, self.config.genome_build
-            )
+                self.config.predictor, self.folder, self.cohort, self.out, self.executor, self.config.genome_build,
+                self.directory.digest_input,
+            )  # fmt: skip
         assert prediction is not None
         for message in prediction.messages:
             log.warning(message)
@@ -174,6 +176,7 @@ class StudyRun:
             log.info("denoise: up to date")
             return read_null_models(self.out / "denoise", self.cohort.labels)
         loco = self.run_predict()
+        self.directory.forget("denoise")
         with self._timed("denoise"):
             models = denoise(self.cohort, loco, self.config.predictor.role, self.out)
         self.directory.finish("denoise", digest, ["denoise", "null_models.tsv"])
@@ -229,25 +232,3 @@ def _brief(record: Mapping[str, Any]) -> str:
 def _n_columns(covariate: NDArray[Any]) -> int:
     """Return the columns that a covariate takes in a design: levels of a categorical one, less the first."""
     return 1 if covariate.dtype.kind == "f" else max(1, len(np.unique(covariate.astype(str))) - 1)
-
-
-def predictor_files(p: Predictor, folder: Path) -> list[Path]:
-    """Return every file that the predictor section names, filesets file by file."""
-    files: list[Path] = []
-    for name in {x for x in (p.genotypes, p.ld_reference) if x}:
-        if (folder / name).is_dir():  # published LD
-            files.append(folder / name)
-            continue
-        for chromosome in ["", *map(str, range(1, 27))] if "{chrom}" in name else [""]:
-            bed = folder / name.replace("{chrom}", chromosome)
-            if (chromosome == "" and "{chrom}" in name) or (chromosome and not bed.with_suffix(".bed").exists()):
-                continue
-            files += [bed.with_suffix(suffix) for suffix in (".bed", ".bim", ".fam")]
-    for table in (p.summary_statistics, p.loco, p.weights):
-        files += [folder / x for x in ([table] if isinstance(table, str) else table.values())]
-    files += [folder / name for name in (p.chain_file, p.gwas_samples) if name]
-    if isinstance(p.loco, str) and p.loco:
-        files += list(read_prediction_list(folder / p.loco).values())
-    for part in p.stack:
-        files += predictor_files(part, folder)
-    return sorted(set(files))
