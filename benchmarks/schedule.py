@@ -25,10 +25,10 @@ from benchmarks.__main__ import describe_machine
 from pipeline.cluster import Executor, open_executor
 from pipeline.config import RunConfig, load_config
 from pipeline.plan import RunDirectory
-from pipeline.run import StudyRun
 from pipeline.simulate.rare import write_rare_fileset
 from pipeline.stages.score_statistics import BATCH_BYTES, RunBatch, plan_batches
 from pipeline.stages.score_statistics.genotypes import BatchTask, open_context, write_context
+from pipeline.study import StudyRun
 
 SAMPLES, VARIANTS, GENES = 20_000, 100_000, 2_500
 EXOME_BATCHES = 4_000  # 500,000 samples, 20,000 genes of 100 variants, 64 MB a batch

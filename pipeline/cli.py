@@ -461,7 +461,7 @@ def console(quiet: bool) -> Iterator[Callable[[str, int | None], Any]]:
     from rich.logging import RichHandler
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from pipeline.run import no_progress
+    from pipeline.study import no_progress
 
     screen = Console(stderr=True)
     handler: logging.Handler = (

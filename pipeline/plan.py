@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pipeline import __version__
 from pipeline.errors import FormatError, InputError, LockError
 from pipeline.io.parts import count_rows
 from pipeline.provenance import digest_file, digest_value, write_json
@@ -34,20 +35,28 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._plan: dict[str, Any] = {"stages": {}, "files": {}, "begun": {}}
+        self._plan = self._read()
+
+    def _read(self) -> dict[str, Any]:
+        """Return the content of plan.json, nothing done where there is none."""
+        empty: dict[str, Any] = {"stages": {}, "files": {}, "begun": {}, "run": {}}
         try:
-            plan = json.loads((path / PLAN).read_text(encoding="utf-8"))
+            plan = json.loads((self.path / PLAN).read_text(encoding="utf-8"))
         except OSError:  # a new directory; one that cannot be used is refused where the lock is taken
-            return
+            return empty
         except ValueError:
-            raise FormatError("is not JSON; remove it and run again", path=path / PLAN) from None
-        if not isinstance(plan, dict) or not all(isinstance(plan.get(k, {}), dict) for k in self._plan):
-            raise FormatError("is not a plan of this program; remove it and run again", path=path / PLAN)
-        self._plan |= plan
+            raise FormatError("is not JSON; remove it and run again", path=self.path / PLAN) from None
+        if not isinstance(plan, dict) or not all(isinstance(plan.get(k, {}), dict) for k in empty):
+            raise FormatError("is not a plan of this program; remove it and run again", path=self.path / PLAN)
+        return empty | plan
+
+    def digest_input(self, path: Path) -> str:
+        """Return the content digest of a file, or of a folder; one whose stamp is unchanged is not read again."""
+        return digest_file(path, self._plan["files"])
 
     def digest_inputs(self, paths: Sequence[Path]) -> dict[str, str]:
-        """Return content digests by path; files whose size and time are unchanged are not read again."""
-        return {str(p): digest_file(p, self._plan["files"]) for p in paths}
+        """Return content digests by path (see `digest_input`)."""
+        return {str(p): self.digest_input(p) for p in paths}
 
     def stage_digest(self, stage: str, inputs: Mapping[str, str], options: Any, *before: str) -> str:
         """Return the digest of everything that a stage depends on (input files by name and content, not by folder)."""
@@ -61,8 +70,21 @@ class RunDirectory:
             return False
         return all(self._stamp(self.path / name) == stamp for name, stamp in entry["outputs"].items())
 
+    def forget(self, stage: str) -> None:
+        """Record, before outputs are replaced, that a stage and those after it are no longer done.
+
+        Otherwise a run that is killed between a new output and its record would leave, under the old digest, files that
+        may have the old sizes.
+        """
+        order = list(STAGE_VERSIONS)
+        for later in order[order.index(stage) :]:
+            self._plan["stages"].pop(later, None)
+        self._plan["run"] = {}
+        self.save()
+
     def begin(self, stage: str, folder: Path, kinds: Sequence[str], batches: int) -> None:
         """Record that a stage has begun: a batch leaves one part of each kind, ``KIND-NUMBER.parquet``, in a folder."""
+        self.forget(stage)
         where = str(folder.relative_to(self.path.absolute()))
         self._plan["begun"][stage] = {"folder": where, "kinds": list(kinds), "batches": batches}
         self.save()
@@ -84,6 +106,33 @@ class RunDirectory:
             "digest": digest,
             "outputs": {name: self._stamp(self.path / name) for name in outputs},
         }
+        self.save()
+
+    def run_digest(self, options: Any, files: Sequence[Path]) -> str:
+        """Return the digest of a whole run: its options, the versions of all stages, the content of every input.
+
+        An input that is not there counts as such: no run can end well without it, and its reader says what is wrong.
+        """
+        absent = [str(path) for path in files if not path.exists()]
+        content = self.digest_inputs([path for path in files if path.exists()])
+        return digest_value([__version__, STAGE_VERSIONS, options, absent, sorted(content.items())])
+
+    def find_run(self, digest: str, last: str) -> int | None:
+        """Return how many genes failed in the run with this digest, None unless it is done and its outputs whole.
+
+        Args:
+            digest: what `run_digest` returned.
+            last: the stage that must be done.
+        """
+        run = self._plan["run"]
+        if run.get("digest") != digest or last not in self._plan["stages"] or self._plan["begun"]:
+            return None
+        whole = all(self.is_done(stage, entry["digest"]) for stage, entry in self._plan["stages"].items())
+        return int(run["failed"]) if whole else None
+
+    def finish_run(self, digest: str, failed: int) -> None:
+        """Record that a run is done, so that the next one with the same digest has nothing to open."""
+        self._plan["run"] = {"digest": digest, "failed": failed}
         self.save()
 
     def save(self) -> None:
@@ -126,7 +175,7 @@ class RunDirectory:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the directory; a lock whose process is gone from this host is taken over.
+        """Hold the directory and read its plan; a lock whose process is gone from this host is taken over.
 
         Raises:
             LockError: another run holds it.
@@ -157,6 +206,7 @@ class RunDirectory:
         with os.fdopen(handle, "w") as file:
             json.dump(mine, file)
         try:
+            self._plan = self._read()  # another run may have ended since the directory was opened
             yield
         finally:
             lock.unlink(missing_ok=True)

@@ -36,22 +36,28 @@ PACKAGES = (
     "scikit-learn",
 )
 
+SETTLED_NS = 2_000_000_000  # the coarsest clock of a file system that is in use
+
 
 def digest_file(path: str | Path, cache: dict[str, Any] | None = None) -> str:
     """Return the BLAKE2b digest of a file's content.
 
+    A digest that is known is taken from the cache while the file's stamp is the same: size, inode, modification time
+    and change time. Every write moves the change time, and no program can set it back, so that a copy that keeps size
+    and modification time is seen, too. What it cannot tell is two writes within one tick of the file system's clock:
+    the stamp of a file that was written less than `SETTLED_NS` before is not trusted, and the file is read again.
+
     Args:
         path: the file (a directory stands for the files below it, by name).
-        cache: digests already known, by path, valid while size and modification time are the same; updated.
+        cache: digests already known, by path; updated.
     """
     path = Path(path)
     if path.is_dir():
         below = sorted(p for p in path.rglob("*") if p.is_file())
         return digest_value({str(p.relative_to(path)): digest_file(p, cache) for p in below})
     try:
-        stat = path.stat()
-        key, stamp = str(path.resolve()), [stat.st_size, stat.st_mtime_ns, stat.st_ino]
-        if cache is not None and cache.get(key, {}).get("stamp") == stamp:
+        key, stamp = str(path.resolve()), _stamp(path)
+        if cache is not None and stamp is not None and cache.get(key, {}).get("stamp") == stamp:
             return str(cache[key]["digest"])
         with open(path, "rb") as handle:
             digest = hashlib.file_digest(handle, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
@@ -60,6 +66,14 @@ def digest_file(path: str | Path, cache: dict[str, Any] | None = None) -> str:
     if cache is not None:
         cache[key] = {"stamp": stamp, "digest": digest}
     return digest
+
+
+def _stamp(path: Path) -> list[int] | None:
+    """Return what changes when a file does, None for one that was written just now."""
+    stat = path.stat()
+    if time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) < SETTLED_NS:
+        return None
+    return [stat.st_size, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns]
 
 
 def digest_value(value: Any) -> str:

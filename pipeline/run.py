@@ -1,7 +1,4 @@
-"""The order of the stages: predict, denoise, score statistics, meta, report. The only module that knows it.
-
-A stage runs when the digest of what it depends on has changed, or its outputs are gone; otherwise it is skipped.
-"""
+"""A study from genotypes to report, and a meta-analysis of bundles: what is run, in what order, under which lock."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import json
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,42 +15,30 @@ from typing import Any, Literal
 
 import msgspec
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
 from pipeline.cluster import Executor, dashboard_link, open_executor
-from pipeline.config import ExternalMaf, MetaConfig, Predictor, RunConfig, load_config
+from pipeline.config import ExternalMaf, MetaConfig, RunConfig, load_config
 from pipeline.errors import BundleError, ConfigError, InputError, MatchError, suggest
 from pipeline.gene_tests.registry import check_tests
 from pipeline.gene_tests.weights import parse_weights
+from pipeline.inputs import gene_files, predictor_files, study_files
 from pipeline.io.annotations import read_frequencies
 from pipeline.io.bundle import Bundle
 from pipeline.io.bundle_open import open_bundle
-from pipeline.io.catalogue import Catalogue, StudyVariants, locate_variants, open_catalogue
-from pipeline.io.cohort import Cohort, open_cohort
-from pipeline.io.loco import read_prediction_list
-from pipeline.io.null_models import NullModels, read_array, read_null_models
+from pipeline.io.catalogue import Catalogue, open_catalogue
 from pipeline.plan import RunDirectory
-from pipeline.provenance import digest_arrays, digest_value, write_provenance
-from pipeline.stages.denoise import denoise
+from pipeline.provenance import digest_value, write_provenance
 from pipeline.stages.meta import run_meta
 from pipeline.stages.meta.collect import count_failed
 from pipeline.stages.meta.tasks import MetaTask, check_genes, plan_tasks
-from pipeline.stages.score_statistics import bound_batch, compute_score_statistics, plan_batches
-from pipeline.stages.score_statistics.sharing import traits_to_calibrate
+from pipeline.stages.score_statistics import plan_batches
+from pipeline.study import Progress, StudyRun, no_progress
 
 Floats = NDArray[np.float64]
 STAGES = ("predict", "denoise", "score-statistics", "meta", "report")
+_LAST = {stage: stage.replace("-", "_") for stage in STAGES}  # as the plan writes them
 log = logging.getLogger("locomass")
-
-#: ``progress(title, total)`` gives a function to call after each step; total None: no steps are known.
-Progress = Callable[[str, int | None], Any]
-
-
-@contextmanager
-def no_progress(title: str, total: int | None) -> Iterator[Callable[[], None]]:
-    """Show nothing."""
-    yield lambda: None
 
 
 @dataclass
@@ -77,197 +62,6 @@ class Resources:
     def open(self) -> AbstractContextManager[Executor]:
         """Give the executor."""
         return open_executor(self.workers, self.threads, self.cluster, self.memory)
-
-
-@dataclass
-class StudyRun:
-    """One `locomass run`: configuration, inputs opened on demand, stages.
-
-    Attributes:
-        config: the configuration.
-        folder: folder of the configuration file, which its paths are relative to.
-        directory: the output directory.
-        executor: where tasks run.
-        progress: how progress is shown.
-    """
-
-    config: RunConfig
-    folder: Path
-    directory: RunDirectory
-    executor: Executor
-    progress: Progress = no_progress
-
-    @cached_property
-    def cohort(self) -> Cohort:
-        """Samples, traits and covariates."""
-        return open_cohort(self.config, self.folder)
-
-    @cached_property
-    def catalogue(self) -> Catalogue:
-        """Genes and masks."""
-        return open_catalogue(self.config.genes, self.folder)
-
-    @cached_property
-    def found(self) -> StudyVariants:
-        """Where the genes' variants are in the fileset."""
-        return locate_variants(self.catalogue, self.cohort.fileset.variants)
-
-    @property
-    def out(self) -> Path:
-        """The output directory, absolute for the workers."""
-        return self.directory.path.absolute()
-
-    @cached_property
-    def cohort_digest(self) -> str:
-        """Digest of the analysed samples, phenotypes and covariates."""
-        c = self.cohort
-        covariates = {k: v.tolist() for k, v in c.covariates.items()}
-        return digest_value(
-            [c.labels.tolist(), c.rows.tolist(), [(t.name, t.kind) for t in c.traits], c.y.tobytes().hex(), covariates]
-        )
-
-    @cached_property
-    def predict_digest(self) -> str:
-        """Digest of everything the LOCO prediction depends on."""
-        p = self.config.predictor
-        if p.method == "none":
-            return digest_value(["predict", "none"])
-        inputs = self.directory.digest_inputs(_predictor_files(p, self.folder))
-        chromosomes = sorted(map(str, self.cohort.fileset.variants["chromosome"].unique()))
-        options = [msgspec.to_builtins(p), chromosomes]
-        return self.directory.stage_digest("predict", inputs, options, self.cohort_digest)
-
-    @cached_property
-    def denoise_digest(self) -> str:
-        """Digest of everything the null models depend on."""
-        role = self.config.predictor.role
-        return self.directory.stage_digest("denoise", {}, role, self.predict_digest, self.cohort_digest)
-
-    @cached_property
-    def score_digest(self) -> str:
-        """Digest of everything the bundle depends on."""
-        inputs = self.directory.digest_inputs(self.cohort.fileset.paths)
-        f = self.found
-        variants = digest_value([f.row.tolist(), f.alt.tolist(), f.members.tolist(), f.offsets.tolist()])
-        genes = digest_value([self.catalogue.sets.gene.tolist(), self.catalogue.sets.chromosome.tolist()])
-        options = self.config.score_statistics
-        calibrated = traits_to_calibrate(self.cohort, options)
-        if options.modes or calibrated:  # masks count then
-            genes = digest_value([genes, self.catalogue.masks, self.catalogue.member.tolist()])
-        settings = [
-            msgspec.to_builtins(options), calibrated, self.config.study, self.config.genome_build,
-            self.config.predictor.method,
-        ]  # fmt: skip
-        return self.directory.stage_digest("score_statistics", inputs, settings, self.denoise_digest, variants, genes)
-
-    @cached_property
-    def batch_bytes(self) -> int:
-        """Packed bytes of a batch that the memory of a task allows."""
-        c = self.cohort
-        designs = {
-            t.name if t.kind == "binary" else np.isfinite(y).tobytes() for t, y in zip(c.traits, c.y.T, strict=True)
-        }
-        n_columns = 3 * len(c.traits) + len(designs) * (1 + sum(map(_n_columns, c.covariates.values())))
-        return bound_batch(self.executor.task_memory, len(c.rows), n_columns)
-
-    @cached_property
-    def kept_folder(self) -> Path:
-        """Folder of what depends on genotypes, samples and genes only: new predictions leave it as it is."""
-        f, c, options = self.found, self.cohort, self.config.score_statistics
-        inputs = self.directory.digest_inputs(c.fileset.paths)
-        members = digest_arrays(f.row, f.a1_is_alt, f.members, f.offsets, c.rows)
-        genes = digest_value(
-            [self.catalogue.sets.chromosome.tolist(), options.missing, options.max_maf, self.batch_bytes]
-        )
-        return self.directory.parts_folder(
-            "genotypes", self.directory.stage_digest("genotypes", inputs, members, genes)
-        )
-
-    def run_predict(self) -> xr.DataArray | None:
-        """LOCO predictions of the cohort, or None without a predictor."""
-        if self.config.predictor.method == "none":
-            return None
-        digest = self.predict_digest
-        store = self.out / "predict" / "loco_prediction.zarr"
-        if self.directory.is_done("predict", digest):
-            log.info("predict: up to date")
-            return read_array(store, "loco_prediction")
-        from pipeline.stages.predict import predict  # brings scikit-learn: only where something is predicted
-
-        with self._timed("predict"), self.progress("predict", None):
-            prediction = predict(
-                self.config.predictor, self.folder, self.cohort, self.out, self.executor, self.config.genome_build
-            )
-        assert prediction is not None
-        for message in prediction.messages:
-            log.warning(message)
-        for trait, record in prediction.record.items():
-            log.info("predict: trait %s: %s", trait, _brief(record))
-        self.directory.finish("predict", digest, ["predict"])
-        return prediction.loco
-
-    def run_denoise(self) -> NullModels:
-        """Null models of all traits."""
-        digest = self.denoise_digest
-        if self.directory.is_done("denoise", digest):
-            log.info("denoise: up to date")
-            return read_null_models(self.out / "denoise", self.cohort.labels)
-        loco = self.run_predict()
-        with self._timed("denoise"):
-            models = denoise(self.cohort, loco, self.config.predictor.role, self.out)
-        self.directory.finish("denoise", digest, ["denoise", "null_models.tsv"])
-        return models
-
-    def run_score_statistics(self) -> Path:
-        """The study bundle."""
-        digest = self.score_digest
-        bundle = self.out / "bundle"
-        if self.directory.is_done("score_statistics", digest):
-            log.info("score statistics: up to date")
-            return bundle
-        models = self.run_denoise()
-        parts = self.directory.parts_folder("score_statistics", digest_value([digest, self.batch_bytes]))
-        options, name = self.config.score_statistics, self.config.study
-        tasks = plan_batches(
-            self.cohort, self.catalogue, self.found, options, parts, self.kept_folder, name, self.batch_bytes
-        )
-        self.directory.begin("score_statistics", parts, ("genes", "variants"), len(tasks))
-        study = {
-            "study": self.config.study,
-            "genome_build": self.config.genome_build,
-            "predictor": self.config.predictor.method,
-        }
-        with self._timed("score statistics"), self.progress("score statistics", len(tasks)) as done:
-            compute_score_statistics(
-                self.cohort, tasks, self.found, models, options, study, parts, self.out / "denoise", bundle,
-                self.executor, digest, self.kept_folder, done,
-            )  # fmt: skip
-        self.directory.finish("score_statistics", digest, ["bundle", "denoise", "null_models.tsv"])
-        self.directory.parts_folder("score_statistics", "none")
-        return bundle
-
-    @contextmanager
-    def _timed(self, name: str) -> Iterator[None]:
-        """Log how long a stage took."""
-        start = time.perf_counter()
-        yield
-        log.info("%s: %.1f s", name, time.perf_counter() - start)
-
-
-def _brief(record: Mapping[str, Any]) -> str:
-    """Return the numbers of a predictor record that belong in the log."""
-    names = ("method", "variants", "reference_covered", "coverage", "h2", "r2_promised")
-    parts = []
-    for name in names:
-        if name in record:
-            value = record[name]
-            parts.append(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}")
-    return ", ".join(parts)
-
-
-def _n_columns(covariate: NDArray[Any]) -> int:
-    """Return the columns that a covariate takes in a design: levels of a categorical one, less the first."""
-    return 1 if covariate.dtype.kind == "f" else max(1, len(np.unique(covariate.astype(str))) - 1)
 
 
 @dataclass(frozen=True)
@@ -315,13 +109,20 @@ def run_study(
     config = load_config(config_path, RunConfig)
     _check_tests(config, config_path)
     directory, failed = RunDirectory(out or Path(config.output)), 0
-    with directory.lock(), log_to(directory.path), resources.open() as executor:
+    folder = (folder or config_path.parent).resolve()
+    with ExitStack() as stack:
+        stack.enter_context(directory.lock())
+        stack.enter_context(log_to(directory.path))
+        digest = directory.run_digest(msgspec.to_builtins(config), study_files(config, folder))
+        last, done = STAGES.index(upto), directory.find_run(digest, _LAST[upto])
+        if done is not None:
+            log.info("%s: nothing has changed, everything is up to date", directory.path)
+            return Outcome(directory.path, done if last >= 3 else 0)
+        executor = stack.enter_context(resources.open())
         _announce(executor, config_path, directory.path)
-        folder = (folder or config_path.parent).resolve()
         run = StudyRun(config, folder, directory, executor, resources.progress)
         _check_columns(run.catalogue, config)
         _log_inputs(run)
-        last = STAGES.index(upto)
         if last == 0:
             run.run_predict()
         elif last == 1:
@@ -335,6 +136,8 @@ def run_study(
             directory.path / "provenance.json", configuration=msgspec.to_builtins(config),
             inputs={p: e["digest"] for p, e in directory.files.items()}, stages=directory.stages, started=started,
         )  # fmt: skip
+        if last >= 3:  # before, nobody knows which genes fail
+            directory.finish_run(digest, failed)
         directory.save()
     return Outcome(directory.path, failed)
 
@@ -361,9 +164,14 @@ def run_meta_analysis(
     directory = RunDirectory(out or Path(config.output))
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="locomass-")))
-        bundles = [bundle.path for bundle in check_bundles(bundles, scratch)]
         stack.enter_context(directory.lock())
         stack.enter_context(log_to(directory.path))
+        digest = directory.run_digest(msgspec.to_builtins(config), [*bundles, *gene_files(config, folder)])
+        done = directory.find_run(digest, _LAST[upto])
+        if done is not None:
+            log.info("%s: nothing has changed, everything is up to date", directory.path)
+            return Outcome(directory.path, done)
+        bundles = [bundle.path for bundle in check_bundles(bundles, scratch)]
         executor = stack.enter_context(resources.open())
         _announce(executor, config_path, directory.path)
         catalogue = open_catalogue(config.genes, folder)
@@ -374,7 +182,7 @@ def run_meta_analysis(
             directory.path / "provenance.json", configuration=msgspec.to_builtins(config),
             inputs={p: e["digest"] for p, e in directory.files.items()}, stages=directory.stages, started=started,
         )  # fmt: skip
-        directory.save()
+        directory.finish_run(digest, failed)
     return Outcome(directory.path, failed)
 
 
@@ -506,6 +314,7 @@ def _run_tests(
 
         report = directory.stage_digest("report", {}, None, digest)
         if not directory.is_done("report", report):
+            directory.forget("report")
             write_report(directory.path, [b.resolve() for b in bundles])
             directory.finish("report", report, ["report.html"])
     return failed
@@ -560,7 +369,7 @@ def check_study(config_path: Path, out: Path | None) -> list[str]:
         run = StudyRun(config, folder, RunDirectory(out or Path(config.output)), executor)
         _check_columns(run.catalogue, config)
         lines = describe_inputs(run)
-        for path in _predictor_files(config.predictor, folder):
+        for path in predictor_files(config.predictor, folder):
             if not path.exists():
                 raise ConfigError(f"{config_path}: key predictor: no such file: {path}")
         chosen = np.isfinite(run.cohort.y).any(axis=1)
@@ -575,28 +384,6 @@ def check_study(config_path: Path, out: Path | None) -> list[str]:
         lines.append(f"tests: {', '.join(config.tests.names)}; bins {', '.join(map(str, config.tests.max_maf))}")
         lines.append(f"plan: {len(tasks)} batches; about {max(memory, 1) / 2**20 + 250:,.0f} MB of memory")
     return lines
-
-
-def _predictor_files(p: Predictor, folder: Path) -> list[Path]:
-    """Return every file that the predictor section names, filesets file by file."""
-    files: list[Path] = []
-    for name in {x for x in (p.genotypes, p.ld_reference) if x}:
-        if (folder / name).is_dir():  # published LD
-            files.append(folder / name)
-            continue
-        for chromosome in ["", *map(str, range(1, 27))] if "{chrom}" in name else [""]:
-            bed = folder / name.replace("{chrom}", chromosome)
-            if (chromosome == "" and "{chrom}" in name) or (chromosome and not bed.with_suffix(".bed").exists()):
-                continue
-            files += [bed.with_suffix(suffix) for suffix in (".bed", ".bim", ".fam")]
-    for table in (p.summary_statistics, p.loco, p.weights):
-        files += [folder / x for x in ([table] if isinstance(table, str) else table.values())]
-    files += [folder / name for name in (p.chain_file, p.gwas_samples) if name]
-    if isinstance(p.loco, str) and p.loco:
-        files += list(read_prediction_list(folder / p.loco).values())
-    for part in p.stack:
-        files += _predictor_files(part, folder)
-    return sorted(set(files))
 
 
 @contextmanager

@@ -22,9 +22,10 @@ from pipeline.io.catalogue import open_catalogue
 from pipeline.io.plink import open_fileset
 from pipeline.kernels.packed import decode_dosage
 from pipeline.plan import RunDirectory
-from pipeline.run import Resources, StudyRun, run_study
+from pipeline.run import Resources, run_study
 from pipeline.stages.meta import run_meta
 from pipeline.stages.meta.tasks import plan_tasks
+from pipeline.study import StudyRun
 
 GENES_CHECKED = 20
 

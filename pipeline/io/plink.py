@@ -197,7 +197,7 @@ def open_fileset(path: str | Path) -> Fileset:
     beds: list[BedFile] = []
     tables, first = [], 0
     labels: tuple[pd.DataFrame, Path] | None = None
-    for bed_path in _bed_paths(str(path)):
+    for bed_path in list_beds(str(path)):
         fam_path = bed_path.with_suffix(".fam")
         fam = _read_fam(fam_path)
         if labels is None:
@@ -219,7 +219,7 @@ def open_fileset(path: str | Path) -> Fileset:
     )
 
 
-def _bed_paths(pattern: str) -> list[Path]:
+def list_beds(pattern: str) -> list[Path]:
     """Return the .bed files that a path or a `{chrom}` pattern names, in chromosome order."""
     if not pattern.endswith(".bed"):
         pattern += ".bed"

@@ -313,24 +313,30 @@ def _check_enough(path: Path, kept: int, dropped: Counter[str], examples: list[t
         raise FormatError(message, path=path, line=examples[0][0])
 
 
+def find_metadata(path: str | Path) -> Path | None:
+    """Return the GWAS-SSF metadata beside a file, ``NAME-meta.yaml`` (NAME with or without its suffixes), or None."""
+    path = Path(path)
+    names = (path.name, path.name.removesuffix(".gz"), path.name.split(".")[0])
+    candidates = (path.with_name(f"{name}-meta.yaml") for name in names)
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """Read the GWAS-SSF metadata beside a file, ``NAME-meta.yaml`` (NAME with or without its suffixes); {} for none.
+    """Read the GWAS-SSF metadata beside a file (see `find_metadata`); {} for none.
 
     Raises:
         FormatError: a metadata file that is not a YAML mapping.
     """
-    path = Path(path)
-    for name in (path.name, path.name.removesuffix(".gz"), path.name.split(".")[0]):
-        candidate = path.with_name(f"{name}-meta.yaml")
-        if candidate.is_file():
-            try:
-                content = yaml.safe_load(candidate.read_text(encoding="utf-8"))
-            except (yaml.YAMLError, UnicodeDecodeError) as error:
-                raise FormatError(f"is not valid YAML: {error}", path=candidate) from error
-            if not isinstance(content, dict):
-                raise FormatError("expected a YAML mapping (key: value)", path=candidate)
-            return content
-    return {}
+    found = find_metadata(path)
+    if found is None:
+        return {}
+    try:
+        content = yaml.safe_load(found.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise FormatError(f"is not valid YAML: {error}", path=found) from error
+    if not isinstance(content, dict):
+        raise FormatError("expected a YAML mapping (key: value)", path=found)
+    return content
 
 
 def _metadata_sample_size(metadata: Mapping[str, Any]) -> float | None:

@@ -28,6 +28,7 @@ from pipeline.simulate.parameters import Parameters
 from pipeline.simulate.study import simulate_study
 from pipeline.stages.predict import predict
 from pipeline.stages.predict.individual import marginal_effects, residual_trait
+from pipeline.stages.predict.kept import Kept
 from pipeline.stages.predict.reference import FilesetReference, StoredReference
 from predictors.block_ridge import GenotypeBlock, predict_level_0
 from predictors.registry import METHODS
@@ -265,7 +266,7 @@ def test_read_ld__raises_on_other_inputs(tmp_path):
 def blocks(study, tmp_path_factory):
     """The reference fileset and its blocks."""
     fileset = open_fileset(study.folder / "reference.bed")
-    reference = FilesetReference.open(fileset, tmp_path_factory.mktemp("cache"), EXECUTOR)
+    reference = FilesetReference.open(fileset, tmp_path_factory.mktemp("cache"), EXECUTOR, Kept())
     return reference, reference.compute_blocks(np.arange(fileset.n_variants), 1000, EXECUTOR)
 
 
@@ -332,7 +333,7 @@ def test_prscs_reference__says_when_h5py_is_absent(study, tmp_path, monkeypatch)
     (folder / "snpinfo_x").write_text("CHR SNP BP A1 A2 MAF\n1 rs1 5 A G 0.2\n")
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(InputError, match="pip install h5py"):
-        StoredReference.open(folder).compute_blocks(np.array([0]), 100, EXECUTOR)
+        StoredReference.open(folder, Kept()).compute_blocks(np.array([0]), 100, EXECUTOR)
 
 
 @pytest.mark.parametrize(("dtype", "least"), [("float32", 0.999), ("int8", 0.995)])

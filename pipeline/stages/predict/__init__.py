@@ -7,6 +7,7 @@ chromosome. Several predictors are stacked into one; `judge` looks for overlap o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,12 @@ from pipeline.io.plink import Fileset, open_fileset
 from pipeline.io.tables import read_sample_list
 from pipeline.io.weights import VariantWeights, write_weights
 from pipeline.kernels.null_model import orthonormal_design, residual_sd
-from pipeline.provenance import write_json
+from pipeline.provenance import digest_file, write_json
 from pipeline.stages.predict.chains import write_chains
 from pipeline.stages.predict.external import load_weights
 from pipeline.stages.predict.individual import fit_cohort, marginal_effects, residual_trait
 from pipeline.stages.predict.judge import judge_scores
+from pipeline.stages.predict.kept import Kept
 from pipeline.stages.predict.reference import FilesetReference, LdReference, StoredReference
 from pipeline.stages.predict.scoring import FittedWeights, Scores, score_weights
 from pipeline.stages.predict.stack import stack_scores
@@ -56,7 +58,13 @@ class Prediction:
 
 
 def predict(
-    options: Predictor, folder: Path, cohort: Cohort, out: Path, executor: Executor, build: str | None = None
+    options: Predictor,
+    folder: Path,
+    cohort: Cohort,
+    out: Path,
+    executor: Executor,
+    build: str | None = None,
+    digest: Callable[[Path], str] = digest_file,
 ) -> Prediction | None:
     """Make the LOCO predictions that the configuration asks for and write them to ``out/predict``.
 
@@ -67,6 +75,7 @@ def predict(
         out: the run's output directory.
         executor: where tasks run.
         build: genome build of the study.
+        digest: gives the content digest of an input.
 
     Returns:
         None when the method is ``none``.
@@ -81,13 +90,15 @@ def predict(
         prediction = read_predictions(options, folder, cohort)
     else:
         cache = folder / options.ld_cache if options.ld_cache else out / "ld_cache"
-        run = _Run(folder, cohort, cache, executor, build)
+        kept = Kept(out / "parts" / "predict", digest)
+        run = _Run(folder, cohort, cache, executor, build, kept)
         if options.gwas_samples and count_shared(folder / options.gwas_samples, cohort):
             options = msgspec.structs.replace(options, cohort_in_gwas=True)
         scores = judge_scores(options, cohort, compute_scores(options, run, out / "predict"))
         prediction = leave_one_chromosome_out(scores, cohort)
         polygenic = _label(scores.values, scores.chromosomes, cohort.labels, scores.traits)
         write_array(out / "predict" / "polygenic_score.zarr", polygenic.rename("polygenic_score"))
+        kept.forget_unused()
     write_array(out / "predict" / "loco_prediction.zarr", prediction.loco.rename("loco_prediction"))
     _export_loco(prediction, options.role, cohort, out / "predict")
     write_json(out / "predict" / "record.json", {"traits": prediction.record, "messages": prediction.messages})
@@ -112,6 +123,7 @@ class _Run:
     cache: Path
     executor: Executor
     build: str | None
+    kept: Kept
 
 
 def compute_scores(options: Predictor, run: _Run, out: Path) -> Scores:
@@ -139,10 +151,10 @@ def compute_scores(options: Predictor, run: _Run, out: Path) -> Scores:
     if options.method == "weights":
         names = [t.name for t in run.cohort.traits]
         loaded = load_weights(options, run.folder, names, run.build)
-        return _join([score_weights(w, target, run.cohort, options.genotypes, run.executor) for w in loaded])
-    fitted = write_chains(_fit_summary(options, run.folder, run.cohort, target, run.cache, run.executor), out)
+        return _join([score_weights(w, target, run.cohort, options.genotypes, run.executor, run.kept) for w in loaded])
+    fitted = write_chains(_fit_summary(options, run, target), out)
     _export_weights(fitted, out, run.build)
-    return score_weights(fitted, target, run.cohort, options.genotypes, run.executor)
+    return score_weights(fitted, target, run.cohort, options.genotypes, run.executor, run.kept)
 
 
 def replace_missing(part: Predictor, whole: Predictor) -> Predictor:
@@ -158,24 +170,22 @@ def replace_missing(part: Predictor, whole: Predictor) -> Predictor:
     )
 
 
-def _open_reference(options: Predictor, folder: Path, target: Fileset, cache: Path, executor: Executor) -> LdReference:
+def _open_reference(options: Predictor, run: _Run, target: Fileset) -> LdReference:
     """Open the LD reference: a fileset (the target itself when none is named), or a folder of published LD."""
     name = options.ld_reference
     if name is None or name == options.genotypes:
-        return FilesetReference.open(target, cache, executor)
-    if (folder / name).is_dir():
-        return StoredReference.open(folder / name)
-    return FilesetReference.open(open_fileset(folder / name), cache, executor)
+        return FilesetReference.open(target, run.cache, run.executor, run.kept)
+    if (run.folder / name).is_dir():
+        return StoredReference.open(run.folder / name, run.kept)
+    return FilesetReference.open(open_fileset(run.folder / name), run.cache, run.executor, run.kept)
 
 
-def _fit_summary(
-    options: Predictor, folder: Path, cohort: Cohort, target: Fileset, cache: Path, executor: Executor
-) -> FittedWeights:
+def _fit_summary(options: Predictor, run: _Run, target: Fileset) -> FittedWeights:
     """Fit weights from summary statistics; the cohort's own effects are computed when a method asks for them."""
-    reference = _open_reference(options, folder, target, cache, executor)
+    cohort, reference = run.cohort, _open_reference(options, run, target)
 
     def effects(trait: str) -> CohortEffects:
-        beta_hat, n = marginal_effects(target, cohort, trait, executor)
+        beta_hat, n = marginal_effects(target, cohort, trait, run.executor)
         k = [t.name for t in cohort.traits].index(trait)
         share = float(np.nanmean(cohort.y[:, k])) if cohort.traits[k].kind == "binary" else None
         if reference.variants is target.variants:
@@ -191,7 +201,7 @@ def _fit_summary(
 
     names = [t.name for t in cohort.traits]
     spread = {n: float(residual_trait(cohort, n, np.isfinite(cohort.y[:, k])).std()) for k, n in enumerate(names)}
-    return fit_weights(options, folder, names, reference, executor, effects, spread)
+    return fit_weights(options, run.folder, names, reference, run.executor, effects, spread, run.kept)
 
 
 def _join(parts: list[Scores]) -> Scores:

@@ -27,7 +27,8 @@ from pipeline.io.ld_store import (
     write_ld,
 )
 from pipeline.io.plink import BedFile, Fileset
-from pipeline.provenance import digest_file
+from pipeline.provenance import digest_value
+from pipeline.stages.predict.kept import Kept
 from pipeline.stages.predict.scoring import ROWS_AT_ONCE, decode_rows
 from predictors.ld import compute_sparse_r2, correlation_from_dosage, split_blocks
 
@@ -43,11 +44,13 @@ class LdReference(Protocol):
         variants: chromosome, position, id, a1, a2.
         frequency: (M,) of a1.
         n_samples: people it was computed from, None when unknown.
+        digest: of the files' content.
     """
 
     variants: pd.DataFrame
     frequency: Floats
     n_samples: int | None
+    digest: str
 
     def compute_blocks(self, rows: NDArray[np.int64], max_block: int, executor: Executor) -> list[LdBlock]:
         """Return LD blocks of chosen variants, in genome order."""
@@ -56,29 +59,38 @@ class LdReference(Protocol):
 
 @dataclass
 class FilesetReference:
-    """LD of a PLINK fileset; blocks are cut where the least r2 is lost, and kept in the cache."""
+    """LD of a PLINK fileset; blocks are cut where the least r2 is lost, and kept in the cache.
+
+    ``files`` are the content digests of .bed, .bim and .fam.
+    """
 
     fileset: Fileset
     cache: Path
     variants: pd.DataFrame
     frequency: Floats
     n_samples: int | None
+    files: list[str]
+    digest: str
 
     @classmethod
-    def open(cls, fileset: Fileset, cache: Path, executor: Executor) -> FilesetReference:
-        """Open a fileset as reference; computes allele frequencies."""
-        frequency = reference_frequencies(fileset, executor)
-        return cls(fileset, cache, fileset.variants, frequency, fileset.n_samples)
+    def open(cls, fileset: Fileset, cache: Path, executor: Executor, kept: Kept) -> FilesetReference:
+        """Open a fileset as reference; computes allele frequencies unless they were kept."""
+        files = [kept.digest(path) for path in fileset.paths]
+        found = kept.recall("frequency", files)
+        if found is None:
+            found = kept.keep("frequency", files, {"frequency": reference_frequencies(fileset, executor)})
+        return cls(
+            fileset, cache, fileset.variants, found[0]["frequency"], fileset.n_samples, files, digest_value(files)
+        )
 
     def compute_blocks(self, rows: NDArray[np.int64], max_block: int, executor: Executor) -> list[LdBlock]:
         """Return LD blocks; one task per chromosome, which writes its blocks and returns where they are."""
         label = self.variants["chromosome"].astype(str).to_numpy(object)[rows]
         position = self.variants["position"].to_numpy(np.int64)[rows]
-        files = [digest_file(path) for path in self.fileset.paths]
         tasks = []
         for chromosome in sorted(set(label), key=chromosome_order):
             here = np.flatnonzero(label == chromosome)
-            digest = digest_ld(files, rows[here], max_block)
+            digest = digest_ld(self.files, rows[here], max_block)
             path = self.cache / f"chr{chromosome}-{digest}.npz"
             tasks.append(
                 LdTask(self.fileset.beds, rows[here], position[here], self.fileset.n_samples, max_block, path, digest)
@@ -134,9 +146,10 @@ class StoredReference:
     variants: pd.DataFrame
     frequency: Floats
     n_samples: int | None
+    digest: str
 
     @classmethod
-    def open(cls, folder: Path) -> StoredReference:
+    def open(cls, folder: Path, kept: Kept) -> StoredReference:
         """Open a folder.
 
         Raises:
@@ -145,7 +158,14 @@ class StoredReference:
         """
         layout = find_layout(folder)
         table, n = read_stored_variants(folder)
-        return cls(folder, layout, table.drop(columns="frequency"), table["frequency"].to_numpy(np.float64), n)
+        return cls(
+            folder,
+            layout,
+            table.drop(columns="frequency"),
+            table["frequency"].to_numpy(np.float64),
+            n,
+            kept.digest(folder),
+        )
 
     def compute_blocks(self, rows: NDArray[np.int64], max_block: int, executor: Executor) -> list[LdBlock]:
         """Return the stored blocks restricted to chosen variants; a band (VIPRS) is cut into blocks first."""

@@ -16,6 +16,8 @@ from pipeline.io.cohort import Cohort
 from pipeline.io.loco import match_loco_samples
 from pipeline.io.plink import BedFile, Fileset, read_packed_rows
 from pipeline.kernels.packed import add_weighted_dosage, decode_dosage
+from pipeline.provenance import digest_arrays
+from pipeline.stages.predict.kept import Kept
 from predictors.base import PredictorError
 from predictors.harmonise import VariantTable, harmonise
 
@@ -80,7 +82,9 @@ def decode_rows(
     return dosage, decode_dosage(packed, position, n_kept, dosage)
 
 
-def score_weights(fitted: FittedWeights, target: Fileset, cohort: Cohort, name: str, executor: Executor) -> Scores:
+def score_weights(
+    fitted: FittedWeights, target: Fileset, cohort: Cohort, name: str, executor: Executor, kept: Kept
+) -> Scores:
     """Score a fileset with fitted weights and lay the scores on the cohort's samples.
 
     Coverage is the share of ``sum w^2 sd^2`` that the fileset has; a weight of unknown frequency counts with the mean
@@ -91,18 +95,7 @@ def score_weights(fitted: FittedWeights, target: Fileset, cohort: Cohort, name: 
     """
     row, sign = fitted.find_in(target)
     found = row >= 0
-    tasks, chromosomes = [], sorted(set(_labels(target)[row[found]]), key=chromosome_order)
-    label = np.where(found, _labels(target)[np.maximum(row, 0)], "")
-    for chromosome in chromosomes:
-        here = np.flatnonzero(label == chromosome)
-        here = here[np.argsort(row[here], kind="stable")]
-        tasks.append(ScoreTask(target.beds, row[here], fitted.weights[here] * sign[here, None], target.n_samples))
-    results = executor.run(score_task, tasks)
-    variance = np.full(len(row), np.nan)
-    for chromosome, (_, frequency) in zip(chromosomes, results, strict=True):
-        here = np.flatnonzero(label == chromosome)
-        here = here[np.argsort(row[here], kind="stable")]
-        variance[here] = 2 * frequency * (1 - frequency)
+    chromosomes, values, variance = _score_traits(fitted, row, sign, target, executor, kept)
     coverage = _coverage(fitted, found, variance)
     messages, record = list(fitted.messages), {}
     for k, trait in enumerate(fitted.traits):
@@ -115,11 +108,53 @@ def score_weights(fitted: FittedWeights, target: Fileset, cohort: Cohort, name: 
             )
         if coverage[k] < WANTED_COVERAGE:
             messages.append(f"trait '{trait}': only {coverage[k]:.0%} of the predictor's variance is in {name}")
-    values = np.stack([score for score, _ in results])
     laid, absent = lay_on_cohort(values, target, cohort)
     if absent:
         messages.append(f"{absent:,} analysed samples are not in {name} and are left out")
     return Scores(tuple(chromosomes), fitted.traits, laid, record, tuple(messages))
+
+
+def _score_traits(
+    fitted: FittedWeights,
+    row: NDArray[np.int64],
+    sign: Floats,
+    target: Fileset,
+    executor: Executor,
+    kept: Kept,
+) -> tuple[list[str], Floats, Floats]:
+    """Score the traits whose scores are not kept, in one pass over the fileset.
+
+    Args:
+        fitted: weights.
+        row, sign: (m,) their variants in the fileset, -1 where absent.
+        target: the fileset.
+        executor: where tasks run.
+        kept: scores of an earlier run.
+
+    Returns:
+        Chromosomes (C), scores (C, N, T) of all samples of the fileset, and the variance of every variant (m,), NaN
+        where it is absent.
+    """
+    label = np.where(row >= 0, _labels(target)[np.maximum(row, 0)], "")
+    chromosomes = sorted(set(label[row >= 0]), key=chromosome_order)
+    here = [np.flatnonzero(label == chromosome) for chromosome in chromosomes]
+    here = [rows[np.argsort(row[rows], kind="stable")] for rows in here]
+    files = [kept.digest(path) for path in target.paths]
+    keys = [[files, digest_arrays(row, sign, weights)] for weights in fitted.weights.T]
+    pieces = [kept.recall("scores", key) for key in keys]
+    fresh = [k for k, piece in enumerate(pieces) if piece is None]
+    if fresh:
+        weights = fitted.weights[:, fresh] * sign[:, None]
+        tasks = [ScoreTask(target.beds, row[rows], weights[rows], target.n_samples) for rows in here]
+        results = executor.run(score_task, tasks)
+        variance = np.full(len(row), np.nan)
+        for rows, (_, frequency) in zip(here, results, strict=True):
+            variance[rows] = 2 * frequency * (1 - frequency)
+        for place, k in enumerate(fresh):
+            scores = np.stack([score[:, place] for score, _ in results])
+            pieces[k] = kept.keep("scores", keys[k], {"scores": scores, "variance": variance})
+    arrays = [piece[0] for piece in pieces if piece is not None]
+    return chromosomes, np.stack([a["scores"] for a in arrays], axis=2), arrays[0]["variance"]
 
 
 def lay_on_cohort(values: Floats, target: Fileset, cohort: Cohort) -> tuple[Floats, int]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,7 +15,10 @@ from pipeline.cluster import Executor, ThreadExecutor
 from pipeline.config import Predictor, per_trait
 from pipeline.errors import ConfigError, InputError
 from pipeline.io.ld_store import LdBlock
-from pipeline.io.summary_statistics import SummaryStatistics, read_summary_statistics
+from pipeline.io.parts import Arrays
+from pipeline.io.summary_statistics import SummaryStatistics, find_metadata, read_summary_statistics
+from pipeline.provenance import digest_arrays
+from pipeline.stages.predict.kept import Kept
 from pipeline.stages.predict.reference import LdReference
 from pipeline.stages.predict.scoring import FittedWeights
 from predictors.base import BlockStatistics, PredictorError, PredictorFit, tune_on_summary
@@ -26,6 +30,8 @@ from predictors.quality import check_quality, standardise_effects
 from predictors.registry import find_method
 
 Floats = NDArray[np.float64]
+#: keys of the configuration that name one file or number per trait
+PER_TRAIT = ("summary_statistics", "n_samples", "heritability", "columns")
 SURE = 3.0  # standard errors
 SCALE_LIMIT = 2.0  # how far off, as a factor, a sample size may look
 MIN_H2 = 0.01  # the floor of an estimated heritability, so that a noisy estimate still gives a (small) predictor
@@ -39,6 +45,7 @@ def fit_weights(
     executor: Executor,
     effects: Callable[[str], CohortEffects],
     expected_sd: Mapping[str, float],
+    kept: Kept,
 ) -> FittedWeights:
     """Fit the weights of every trait that has summary statistics.
 
@@ -54,6 +61,7 @@ def fit_weights(
             tuning data and for leaving the cohort out of the GWAS.
         expected_sd: per trait, the standard deviation that its GWAS should show: 2 with effective sample sizes
             (log odds), else the cohort's.
+        kept: where matched statistics and weights of an earlier run are; each is computed when it is not there.
 
     Raises:
         ConfigError: no summary statistics are named.
@@ -69,9 +77,10 @@ def fit_weights(
     matched: dict[Any, MatchedStatistics] = {}
     for name, source in sources.items():
         if source not in matched:
-            matched[source] = match_statistics(folder / source[0], source[1], options.columns, bim, frequency, name)
+            matched[source] = _match_kept(folder / source[0], source[1], options.columns, reference, name, kept)
     union = np.unique(np.concatenate([m.target for m in matched.values()]))
     blocks = reference.compute_blocks(union, options.max_block_variants, executor)
+    ld = digest_arrays(union, *(array for block in blocks for array in (block.rows, block.R)))
     weights = np.zeros((len(union), len(files)))
     record: dict[str, dict[str, Any]] = {}
     messages = [] if reference.n_samples is None else [describe_reference_size(reference.n_samples)]
@@ -80,7 +89,8 @@ def fit_weights(
         own = find_method(options.method).needs_tuning or options.subtract_cohort
         key = (source, h2_given.get(name), name if own else "")
         if key not in fits:
-            fits[key] = _fit_trait(options, matched[source], union, blocks, reference.n_samples, key[1], name, effects)
+            fit = _Fit(options, matched[source], reference.n_samples, key[1], name, effects(name) if own else None)
+            fits[key] = _fit_kept(fit, union, blocks, ld, kept)
             messages += matched[source].messages
             messages.append(_check_scale(matched[source].record, name, expected_sd[name]))
             messages += [f"trait '{name}', {options.method}: {step}" for step in fits[key][1].get("fallbacks", ())]
@@ -91,6 +101,23 @@ def fit_weights(
         label, bim["position"].to_numpy(np.int64)[union], a1, a2, ids, frequency[union], weights, tuple(sources),
         record, tuple(m for m in messages if m),
     )  # fmt: skip
+
+
+def _match_kept(
+    path: Path, n_samples: float | None, columns: Mapping[str, str], reference: LdReference, trait: str, kept: Kept
+) -> MatchedStatistics:
+    """Return the matched statistics of a file, kept or computed."""
+    metadata = find_metadata(path)
+    content = [kept.digest(path), kept.digest(metadata) if metadata else "", str(path), trait]
+    key = [*content, n_samples, dict(columns), reference.digest]
+    found = kept.recall("matched", key)
+    if found is None:
+        m = match_statistics(path, n_samples, columns, reference.variants, reference.frequency, trait)
+        arrays: Arrays = {"target": m.target, "beta_hat": m.beta_hat, "scale": m.scale, "n": m.n}
+        found = kept.keep("matched", key, arrays, [m.record, m.messages])
+    arrays, (record, messages) = found
+    target, beta_hat, scale, n = (arrays[name] for name in ("target", "beta_hat", "scale", "n"))
+    return MatchedStatistics(target, beta_hat, scale, n, record, tuple(messages))
 
 
 def _check_scale(record: Mapping[str, Any], trait: str, expected: float) -> str:
@@ -222,20 +249,53 @@ def _map_on_threads(function: Callable[..., Any], *items: Any) -> list[Any]:
     return ThreadExecutor().run(lambda args: function(*args), list(zip(*items, strict=True)))
 
 
-def _fit_trait(
-    options: Predictor,
-    matched: MatchedStatistics,
-    union: NDArray[np.int64],
-    blocks: list[LdBlock],
-    n_reference: int | None,
-    h2_given: float | None,
-    trait: str,
-    effects: Callable[[str], CohortEffects],
+@dataclass(frozen=True)
+class _Fit:
+    """What the weights of one trait depend on, LD apart.
+
+    Attributes:
+        options: the configuration's section.
+        matched: summary statistics on the reference's variants.
+        n_reference: people behind the LD.
+        h2: given heritability.
+        trait: name, for messages.
+        own: the cohort's own effects, where the method needs them or they are subtracted.
+    """
+
+    options: Predictor
+    matched: MatchedStatistics
+    n_reference: int | None
+    h2: float | None
+    trait: str
+    own: CohortEffects | None
+
+    @property
+    def key(self) -> list[Any]:
+        """Digests of all that; the files are in `matched` by content."""
+        m, own = self.matched, self.own
+        options = {k: v for k, v in msgspec.to_builtins(self.options).items() if k not in PER_TRAIT}
+        effects = [digest_arrays(own.beta_hat), own.n, own.case_share] if own else []
+        statistics = digest_arrays(m.target, m.beta_hat, m.scale, m.n)
+        return [options, statistics, m.record, self.n_reference, self.h2, self.trait, effects]
+
+
+def _fit_kept(
+    fit: _Fit, union: NDArray[np.int64], blocks: list[LdBlock], ld: str, kept: Kept
 ) -> tuple[Floats, dict[str, Any]]:
+    """Return the weights of a trait and their record, kept or computed; ``ld`` is the digest of union and blocks."""
+    found = kept.recall("weights", [ld, fit.key])
+    if found is None:
+        weights, record = _fit_trait(fit, union, blocks)
+        found = kept.keep("weights", [ld, fit.key], {"weights": weights}, record)
+    return found[0]["weights"], found[1]
+
+
+def _fit_trait(fit: _Fit, union: NDArray[np.int64], blocks: list[LdBlock]) -> tuple[Floats, dict[str, Any]]:
     """Return per-allele weights on the union of reference variants, and the record of the fit."""
+    options, matched, n_reference, trait = fit.options, fit.matched, fit.n_reference, fit.trait
     record = dict(matched.record)
     method = find_method(options.method)
-    own = effects(trait) if method.needs_tuning or options.subtract_cohort else None
+    own = fit.own
     if own is not None and record["n_is_effective"]:
         own = own.on_effective_scale()
     if options.subtract_cohort and own is not None:
@@ -252,7 +312,7 @@ def _fit_trait(
         places.append(at)
         ld_scores.append(compute_ld_scores(R, n_reference))
     try:
-        h2 = h2_given
+        h2 = fit.h2
         if h2 is None:
             order = np.concatenate(places)
             h2, how = _estimate_h2(matched.beta_hat[order], matched.n[order], np.concatenate(ld_scores))
@@ -263,13 +323,13 @@ def _fit_trait(
         if method.needs_tuning and own is not None:
             tuning = [np.nan_to_num(own.beta_hat[matched.target[at]]) for at in places]
             arguments["tune"] = tune_on_summary(statistics, tuning)
-        fit: PredictorFit = method.fit(statistics, h2=h2, **arguments)
+        answer: PredictorFit = method.fit(statistics, h2=h2, **arguments)
     except PredictorError as error:
         raise InputError(f"trait '{trait}', {matched.record['file']}: {error}") from None
     weights = np.zeros(len(union))
-    for at, w in zip(places, fit.weights, strict=True):
+    for at, w in zip(places, answer.weights, strict=True):
         weights[np.searchsorted(union, matched.target[at])] = w * matched.scale[at]
-    record |= {"h2": h2, **fit.record, "r2_promised": fit.r2_promised, "blocks": len(statistics)}
+    record |= {"h2": h2, **answer.record, "r2_promised": answer.r2_promised, "blocks": len(statistics)}
     return weights, record
 
 
