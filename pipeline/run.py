@@ -516,34 +516,61 @@ def _announce(executor: Executor, config: Path, out: Path) -> None:
 
 def _log_inputs(run: StudyRun) -> None:
     """Log samples, traits and variants, and what was dropped."""
-    for line in describe_inputs(run):
+    for line in describe_inputs(read_inputs(run)):
         log.info(line)
 
 
-def describe_inputs(run: StudyRun) -> list[str]:
-    """Return what a study's inputs hold: samples kept and dropped, traits, variants matched."""
+def read_inputs(run: StudyRun) -> dict[str, Any]:
+    """Return what a study's inputs hold: samples kept and dropped, traits, variants matched, genes."""
     c, found, sets = run.cohort, run.found, run.catalogue.sets
-    lines = [f"samples: {len(c.rows):,} of {c.fileset.n_samples:,} in the .fam are analysed"]
-    lines += [f"  dropped, {reason}: {count:,}" for reason, count in c.drops.items()]
-    for k, trait in enumerate(c.traits[:20]):
-        observed = np.isfinite(c.y[:, k])
-        cases = f", {int(np.nansum(c.y[:, k])):,} cases" if trait.kind == "binary" else ""
-        lines.append(f"trait {trait.name} ({trait.kind}): {int(observed.sum()):,} samples{cases}")
-    if len(c.traits) > 20:
-        lines.append(f"  and {len(c.traits) - 20} further traits")
-    lines.append(f"covariates: {', '.join(['intercept', *c.covariates])}")
+    traits = []
+    for trait, y in zip(c.traits, c.y.T, strict=True):
+        cases = int(np.nansum(y)) if trait.kind == "binary" else None
+        traits.append({"name": trait.name, "kind": trait.kind, "samples": int(np.isfinite(y).sum()), "cases": cases})
     keys = run.catalogue.sets.variants
-    listed = 0 if keys is None else len(set(keys.tolist()))
-    of = f" of {listed:,} listed" if listed else ""
-    lines.append(f"variants: {len(found.row):,}{of} are in the fileset of {c.fileset.n_variants:,}")
-    without = int((np.diff(found.offsets) == 0).sum())
-    lines.append(f"genes: {len(sets):,}; masks: {', '.join(run.catalogue.masks)}")
-    if without:
-        lines.append(f"  {without:,} genes have no variant in the fileset")
+    return {
+        "samples": {"in_fam": c.fileset.n_samples, "analysed": len(c.rows), "dropped": dict(c.drops)},
+        "traits": traits,
+        "covariates": ["intercept", *c.covariates],
+        "variants": {
+            "listed": None if keys is None else len(set(keys.tolist())),
+            "found": len(found.row),
+            "in_fileset": c.fileset.n_variants,
+        },
+        "genes": len(sets),
+        "genes_without_variant": int((np.diff(found.offsets) == 0).sum()),
+        "masks": list(run.catalogue.masks),
+    }
+
+
+def describe_inputs(inputs: Mapping[str, Any]) -> list[str]:
+    """Return `read_inputs` as lines for people."""
+    samples, variants = inputs["samples"], inputs["variants"]
+    lines = [f"samples: {samples['analysed']:,} of {samples['in_fam']:,} in the .fam are analysed"]
+    lines += [f"  dropped, {reason}: {count:,}" for reason, count in samples["dropped"].items()]
+    for trait in inputs["traits"][:20]:
+        cases = "" if trait["cases"] is None else f", {trait['cases']:,} cases"
+        lines.append(f"trait {trait['name']} ({trait['kind']}): {trait['samples']:,} samples{cases}")
+    if len(inputs["traits"]) > 20:
+        lines.append(f"  and {len(inputs['traits']) - 20} further traits")
+    lines.append(f"covariates: {', '.join(inputs['covariates'])}")
+    of = f" of {variants['listed']:,} listed" if variants["listed"] else ""
+    lines.append(f"variants: {variants['found']:,}{of} are in the fileset of {variants['in_fileset']:,}")
+    lines.append(f"genes: {inputs['genes']:,}; masks: {', '.join(inputs['masks'])}")
+    if inputs["genes_without_variant"]:
+        lines.append(f"  {inputs['genes_without_variant']:,} genes have no variant in the fileset")
     return lines
 
 
-def check_study(config_path: Path, out: Path | None) -> list[str]:
+@dataclass(frozen=True)
+class Checked:
+    """What `locomass check` found: lines for people, and the same for machines."""
+
+    lines: list[str]
+    record: dict[str, Any]
+
+
+def check_study(config_path: Path, out: Path | None) -> Checked:
     """Validate the inputs of a study and return the plan, computing nothing.
 
     Everything that `run_study` reads is opened, except summary statistics and LOCO files, which must exist.
@@ -554,7 +581,7 @@ def check_study(config_path: Path, out: Path | None) -> list[str]:
     with open_executor() as executor:
         run = StudyRun(config, folder, RunDirectory(out or Path(config.output)), executor)
         _check_columns(run.catalogue, config)
-        lines = describe_inputs(run)
+        inputs = read_inputs(run)
         for path in _predictor_files(config.predictor, folder):
             if not path.exists():
                 raise ConfigError(f"{config_path}: key predictor: no such file: {path}")
@@ -564,12 +591,15 @@ def check_study(config_path: Path, out: Path | None) -> list[str]:
         largest = max((len(t.rows) for t in tasks), default=0) * run.cohort.fileset.beds[0].row_bytes
         columns = len(names) + 2 * len(run.cohort.traits)
         memory = len(chosen) * columns * 8 * (2 if config.predictor.method != "none" else 1) + 3 * largest
-        lines.append(f"design: {X.shape[1]} columns ({', '.join(names[:8])}{', ...' if len(names) > 8 else ''})")
-        used = "" if config.predictor.method == "none" else f", used as {config.predictor.role}"
-        lines.append(f"predictor: {config.predictor.method}{used}")
-        lines.append(f"tests: {', '.join(config.tests.names)}; bins {', '.join(map(str, config.tests.max_maf))}")
-        lines.append(f"plan: {len(tasks)} batches; about {max(memory, 1) / 2**20 + 250:,.0f} MB of memory")
-    return lines
+        megabytes = round(max(memory, 1) / 2**20 + 250)
+    used = "" if config.predictor.method == "none" else f", used as {config.predictor.role}"
+    lines = describe_inputs(inputs)
+    lines.append(f"design: {X.shape[1]} columns ({', '.join(names[:8])}{', ...' if len(names) > 8 else ''})")
+    lines.append(f"predictor: {config.predictor.method}{used}")
+    lines.append(f"tests: {', '.join(config.tests.names)}; bins {', '.join(map(str, config.tests.max_maf))}")
+    lines.append(f"plan: {len(tasks)} batches; about {megabytes:,} MB of memory")
+    plan = {"design": list(names), "predictor": config.predictor.method, "batches": len(tasks), "megabytes": megabytes}
+    return Checked(lines, {**inputs, **plan})
 
 
 def _predictor_files(p: Predictor, folder: Path) -> list[Path]:
