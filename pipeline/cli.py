@@ -385,7 +385,7 @@ def plan_run(out: Path, numbers: tuple[int, ...], terminal: Terminal) -> None:
         computed = run_partition(out, number)
         done["computed" if computed else "was_there"].append(number)
         terminal.say(f"batch {number}: {'done' if computed else 'was there'}")
-    terminal.finish(**done)
+    terminal.finish(computed=done["computed"], was_there=done["was_there"])
 
 
 @plan_group.command("missing")
@@ -512,10 +512,12 @@ def _run_upto(stage: str, config: Path, out: Path | None, terminal: Terminal, **
 def _finish(outcome: Outcome, terminal: Terminal) -> None:
     """Say where the results are and which genes are strongest; genes that failed make the exit code 3."""
     from pipeline.report.brief import STRONGEST, describe_results
+    from pipeline.report.embed import format_p
 
     report, found = outcome.path / "report.html", describe_results(outcome.path)
     if found.get("strongest"):
-        rows = [[str(row[name]) for name in STRONGEST] for row in found["strongest"]]
+        shown = [{**row, "p": format_p(row["log10p"])} for row in found["strongest"]]
+        rows = [[str(row[name]) for name in STRONGEST] for row in shown]
         terminal.show_table(STRONGEST, rows, [STRONGEST.index(name) for name in ("max_maf", "variants", "p")])
     terminal.say(f"results: {outcome.path}" + (f"; open {report}" if report.exists() else ""))
     if outcome.failed:

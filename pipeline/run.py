@@ -32,9 +32,11 @@ from pipeline.io.bundle_open import open_bundle
 from pipeline.io.catalogue import Catalogue, StudyVariants, locate_variants, open_catalogue
 from pipeline.io.cohort import Cohort, open_cohort
 from pipeline.io.loco import read_prediction_list
+from pipeline.io.mask_variants import write_mask_variants
 from pipeline.io.null_models import NullModels, read_array, read_null_models
 from pipeline.plan import RunDirectory
 from pipeline.provenance import digest_arrays, digest_value, write_provenance
+from pipeline.schema import MASK_VARIANTS
 from pipeline.stages.denoise import denoise
 from pipeline.stages.meta import MetaTask, check_genes, count_failed, plan_tasks, run_meta
 from pipeline.stages.score_statistics import bound_batch, compute_score_statistics, plan_batches
@@ -450,7 +452,8 @@ class _Genes:
         c = self.catalogue
         columns = {k: v.tolist() for k, v in c.columns.items()}
         external = None if self.external is None else self.external.tolist()
-        keys = [c.chromosome.tolist(), c.position.tolist(), c.ref.tolist(), c.alt.tolist(), c.sets.offsets.tolist()]
+        labels = [c.chromosome, c.position, c.ref, c.alt, c.category, c.sets.offsets]
+        keys = [column.tolist() for column in labels]
         region = [c.sets.start.tolist(), c.sets.end.tolist(), c.sets.gene.tolist(), c.sets.chromosome.tolist()]
         rest = [] if not c.pathways else [c.pathways]
         return digest_value([keys, region, c.masks, c.member.tolist(), columns, self.policy, external, *rest])
@@ -478,7 +481,9 @@ def _run_tests(
     failed = 0
     inputs = {str(b): digest_value(directory.digest_inputs([b])[str(b)]) for b in bundles}
     digest = directory.stage_digest("meta", inputs, msgspec.to_builtins(tests), genes.digest)
-    outputs = ["gene_tests.parquet", "gene_tests.tsv.gz", "single_variants.parquet", "mask_audit.tsv"]
+    outputs = [
+        "gene_tests.parquet", "gene_tests.tsv.gz", "single_variants.parquet", "mask_audit.tsv", MASK_VARIANTS.name,
+    ]  # fmt: skip
     if directory.is_done("meta", digest):
         log.info("meta: up to date")
         failed = count_failed(directory.path / "gene_tests.parquet")
@@ -491,6 +496,7 @@ def _run_tests(
         directory.begin("meta", parts, ("tests", "variants", "audit"), len(tasks))
         with progress("gene tests", len(tasks)) as done:
             failed = run_meta(tasks, directory.path, executor, done, genes.catalogue.pathways)
+        write_mask_variants(directory.path / MASK_VARIANTS.name, genes.catalogue)
         if failed:
             log.warning("%d genes failed: the note of their rows says why", failed)
         directory.finish("meta", digest, outputs)
@@ -641,8 +647,13 @@ def log_to(folder: Path) -> Iterator[None]:
         handler.close()
 
 
-def rewrite_report(results: Path) -> Path:
-    """Write report.html again from the tables of a results directory."""
+def rewrite_report(results: Path, all_figures: bool = False) -> Path:
+    """Write report.html and its figures again from the tables of a results directory; return the page.
+
+    Args:
+        results: what `run_study` or `run_meta_analysis` left.
+        all_figures: figures of every trait and test in place of the strongest traits' first test.
+    """
     from pipeline.report.page import write_report
 
     if not (results / "gene_tests.parquet").exists():
@@ -650,7 +661,7 @@ def rewrite_report(results: Path) -> Path:
     inputs = json.loads((results / "provenance.json").read_text(encoding="utf-8"))["inputs"]
     bundles = [Path(path).parent for path in inputs if Path(path).name == "study.json"]
     own = results / "bundle"
-    return write_report(results, [own] if own.exists() else [b for b in bundles if b.exists()])
+    return write_report(results, [own] if own.exists() else [b for b in bundles if b.exists()], all_figures)
 
 
 def run_demo(out: Path, seed: int, resources: Resources) -> Outcome:
@@ -688,4 +699,7 @@ def run_conditional_analysis(
     directory = RunDirectory(out)
     with directory.lock():
         maf: Literal["joint", "study"] = "study" if config.maf == "study" else "joint"
-        return run_conditional(bundles, open_catalogue(config.genes, folder), config.tests, index, out, maf, max_p)
+        table = run_conditional(bundles, open_catalogue(config.genes, folder), config.tests, index, out, maf, max_p)
+    if (out / "gene_tests.parquet").exists() and (out / "provenance.json").exists():
+        rewrite_report(out)
+    return table

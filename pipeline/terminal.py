@@ -1,4 +1,4 @@
-"""What a command says: text and tables for people, one JSON object for machines, the log and the progress on stderr.
+r"""What a command says: text and tables for people, one JSON object for machines, the log and the progress on stderr.
 
 =====================  =======================================  ==================================
 \                      stdout                                   stderr
@@ -92,7 +92,7 @@ class Terminal:
         if exit_code:
             sys.exit(exit_code)
 
-    def fail(self, error: Exception, exit_code: int) -> None:
+    def fail(self, error: BaseException, exit_code: int) -> None:
         """Print the JSON object of an error; the message for people is written by `main`."""
         if self.as_json:
             about = {"type": type(error).__name__, "message": str(error) or "stopped"}
@@ -128,7 +128,14 @@ class Terminal:
 
 def _progress_on(screen: Any) -> Callable[[str, int | None], Any]:
     """Return a progress display on a rich console: bar, steps done, time taken, time left."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     @contextmanager
     def show(title: str, total: int | None) -> Iterator[Callable[[], None]]:
@@ -177,4 +184,3 @@ def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
             raise
 
     return wrapped
-

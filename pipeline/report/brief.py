@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.report.embed import format_p
 from pipeline.report.tables import GeneTests, read_gene_tests
 
 Codes = NDArray[np.int64]
@@ -58,4 +57,4 @@ def _describe_row(tests: GeneTests, row: int) -> dict[str, Any]:
     text = {name: tests.label[column].labels[tests.label[column].codes[row]] for name, column in names.items()}
     log10p = float(tests.log10p[row])
     numbers = {"max_maf": float(tests.number["max_maf"][row]), "variants": int(tests.number["n_variants"][row])}
-    return {**text, **numbers, "p": format_p(log10p), "log10p": log10p}
+    return {**text, **numbers, "p": 10**-log10p, "log10p": log10p}
