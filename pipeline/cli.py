@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +11,12 @@ import click
 
 from pipeline import __version__
 from pipeline.errors import LocomassError
+from pipeline.terminal import BAD_INPUT, FAILED_GENES, INTERRUPTED, Terminal, output_options
 
 if TYPE_CHECKING:
     from pipeline.partitions import Planned
     from pipeline.run import Outcome
 
-SOME_GENES_FAILED = 3
 CONFIG = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -28,7 +26,6 @@ ANY = click.Path(path_type=Path)
 def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that every computing command has."""
     for option in (
-        click.option("--quiet", is_flag=True, help="No progress, only errors."),
         click.option("--threads", type=click.IntRange(1), help="Threads of the one process (default: all cores)."),
         click.option("--workers", type=click.IntRange(0), default=0, help="Local worker processes instead of threads."),
         click.option("--memory", help="Memory of the process, or of each worker, such as `4 GB`; sizes the batches."),
@@ -38,7 +35,7 @@ def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--out", type=FOLDER, help="Output directory (default: `output` of the configuration)."),
     ):
         function = option(function)
-    return function
+    return output_options(function)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -57,80 +54,87 @@ def cli() -> None:
 @cli.command()
 @click.argument("config", type=CONFIG)
 @common_options
-def run(config: Path, out: Path | None, quiet: bool, **machine: Any) -> None:
+def run(config: Path, out: Path | None, terminal: Terminal, **machine: Any) -> None:
     """Run a study from genotypes to report; stages that are up to date are skipped."""
-    _run_upto("report", config, out, quiet, **machine)
+    _run_upto("report", config, out, terminal, **machine)
 
 
 @cli.command()
 @click.argument("config", type=CONFIG)
 @common_options
-def predict(config: Path, out: Path | None, quiet: bool, **machine: Any) -> None:
+def predict(config: Path, out: Path | None, terminal: Terminal, **machine: Any) -> None:
     """Fit or read weights, score the cohort, write LOCO predictions."""
-    _run_upto("predict", config, out, quiet, **machine)
+    _run_upto("predict", config, out, terminal, **machine)
 
 
 @cli.command()
 @click.argument("config", type=CONFIG)
 @common_options
-def denoise(config: Path, out: Path | None, quiet: bool, **machine: Any) -> None:
+def denoise(config: Path, out: Path | None, terminal: Terminal, **machine: Any) -> None:
     """Fit the null models (and what they need)."""
-    _run_upto("denoise", config, out, quiet, **machine)
+    _run_upto("denoise", config, out, terminal, **machine)
 
 
 @cli.command("score-statistics")
 @click.argument("config", type=CONFIG)
 @common_options
-def score_statistics(config: Path, out: Path | None, quiet: bool, **machine: Any) -> None:
+def score_statistics(config: Path, out: Path | None, terminal: Terminal, **machine: Any) -> None:
     """Compute the study bundle (and what it needs), without testing."""
-    _run_upto("score-statistics", config, out, quiet, **machine)
+    _run_upto("score-statistics", config, out, terminal, **machine)
 
 
 @cli.command()
 @click.argument("config", type=CONFIG)
 @click.option("--study", "studies", type=ANY, multiple=True, help="A bundle (or .tar); repeat. Replaces the list.")
 @common_options
-def meta(config: Path, studies: tuple[Path, ...], out: Path | None, quiet: bool, **machine: Any) -> None:
+def meta(config: Path, studies: tuple[Path, ...], out: Path | None, terminal: Terminal, **machine: Any) -> None:
     """Combine study bundles and test genes."""
     from pipeline.run import Resources, run_meta_analysis
 
-    with console(quiet) as progress:
+    with terminal.at_work() as progress:
         where = run_meta_analysis(config, studies, out, Resources(progress=progress, **machine))
-        _finish(where, quiet)
+    _finish(where, terminal)
 
 
 @cli.command()
 @click.argument("config", type=CONFIG)
 @click.option("--out", type=FOLDER, help="Output directory.")
-def check(config: Path, out: Path | None) -> None:
+@output_options
+def check(config: Path, out: Path | None, terminal: Terminal) -> None:
     """Validate the inputs and print the plan; compute nothing."""
     from pipeline.run import check_study
 
-    for line in check_study(config, out):
-        click.echo(line)
-    click.echo("all inputs are in order")
+    checked = check_study(config, out)
+    for line in checked.lines:
+        terminal.say(line)
+    terminal.say("all inputs are in order")
+    terminal.finish(**checked.record)
 
 
 @cli.command()
 @click.argument("results", type=FOLDER)
-def report(results: Path) -> None:
-    """Write report.html again from the tables in a results directory."""
+@click.option("--all-figures", is_flag=True, help="Figures of every trait and test, not only of the strongest.")
+@output_options
+def report(results: Path, all_figures: bool, terminal: Terminal) -> None:
+    """Write report.html and its figures again from the tables in a results directory."""
     from pipeline.run import rewrite_report
 
-    click.echo(f"report: {rewrite_report(results)}")
+    path = rewrite_report(results, all_figures)
+    terminal.say(f"report: {path}")
+    terminal.finish(report=path)
 
 
 @cli.command()
 @click.option("--out", type=FOLDER, default=Path("demo"), show_default=True, help="Where data and results go.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of the simulated data.")
-@click.option("--quiet", is_flag=True, help="No progress, only errors.")
-def demo(out: Path, seed: int, quiet: bool) -> None:
+@output_options
+def demo(out: Path, seed: int, terminal: Terminal) -> None:
     """Simulate two studies, run both, and combine them."""
     from pipeline.run import Resources, run_demo
 
-    with console(quiet) as progress:
+    with terminal.at_work() as progress:
         where = run_demo(out, seed, Resources(progress=progress))
-        _finish(where, quiet)
+    _finish(where, terminal)
 
 
 @cli.command("import")
@@ -146,6 +150,7 @@ def demo(out: Path, seed: int, quiet: bool) -> None:
 @click.option("--study", required=True, help="Name of the study.")
 @click.option("--build", help="Genome build, such as GRCh38.")
 @click.option("--out", type=FOLDER, required=True, help="Bundle to write.")
+@output_options
 def import_(
     format_name: str,
     scores: tuple[Path, ...],
@@ -159,6 +164,7 @@ def import_(
     study: str,
     build: str | None,
     out: Path,
+    terminal: Terminal,
 ) -> None:
     """Write a study bundle from another program's score statistics.
 
@@ -171,9 +177,10 @@ def import_(
         raise click.UsageError("--scores, --trait (and --covariance) must be given equally often")
     pairs = zip(scores, covariance or [None] * len(scores), traits, strict=True)
     requests = [ImportRequest(s, c, reference, sets, t, kind, n_samples, n_cases) for s, c, t in pairs]
-    for note in import_study(format_name, requests, out, study=study, genome_build=build):
-        click.echo(note)
-    click.echo(f"bundle: {out}")
+    notes = import_study(format_name, requests, out, study=study, genome_build=build)
+    for note in [*notes, f"bundle: {out}"]:
+        terminal.say(note)
+    terminal.finish(bundle=out, notes=notes)
 
 
 @cli.command()
@@ -182,7 +189,10 @@ def import_(
 @click.argument("out", type=ANY)
 @click.option("--trait", help="Trait, where there are several.")
 @click.option("--weights", help="Weights of the gene tests (regenie).")
-def export(format_name: str, source: Path, out: Path, trait: str | None, weights: str | None) -> None:
+@output_options
+def export(
+    format_name: str, source: Path, out: Path, trait: str | None, weights: str | None, terminal: Terminal
+) -> None:
     """Write a bundle as rvtests, raremetal, mass or sets; or a results directory as regenie."""
     from pipeline.stages.exchange import export_results, export_study
 
@@ -191,25 +201,28 @@ def export(format_name: str, source: Path, out: Path, trait: str | None, weights
     else:
         files = export_study(format_name, source, out, trait=trait)
     for file in files:
-        click.echo(file)
+        terminal.say(str(file))
+    terminal.finish(files=list(files))
 
 
 @cli.command()
 @click.argument("bundles", type=click.Path(exists=True, path_type=Path), nargs=-1, required=True)
-def inspect(bundles: tuple[Path, ...]) -> None:
+@output_options
+def inspect(bundles: tuple[Path, ...], terminal: Terminal) -> None:
     """Find what is wrong with study bundles, alone and together; exit code 2 when they must not be combined."""
     import tempfile
+    from dataclasses import asdict
 
     from pipeline.stages.inspect import ERROR, inspect_bundles
 
     with tempfile.TemporaryDirectory() as scratch:
         findings = inspect_bundles(bundles, Path(scratch))
     for finding in findings:
-        click.echo(str(finding))
+        terminal.say(str(finding))
     if not findings:
-        click.echo("nothing to report")
-    if any(f.severity == ERROR for f in findings):
-        sys.exit(2)
+        terminal.say("nothing to report")
+    must_not = any(f.severity == ERROR for f in findings)
+    terminal.finish(BAD_INPUT if must_not else 0, findings=[asdict(f) for f in findings])
 
 
 @cli.command()
@@ -217,14 +230,16 @@ def inspect(bundles: tuple[Path, ...]) -> None:
 @click.argument("pooled_results", type=FOLDER)
 @click.option("--out", type=FOLDER, default=Path("certificate"), show_default=True, help="Where the certificate goes.")
 @click.option("--tolerance", type=float, default=1e-6, show_default=True, help="Relative difference that is equal.")
-def certify(meta_results: Path, pooled_results: Path, out: Path, tolerance: float) -> None:
+@output_options
+def certify(meta_results: Path, pooled_results: Path, out: Path, tolerance: float, terminal: Terminal) -> None:
     """Compare a meta-analysis with the pooled analysis, row by row."""
     from pipeline.stages.certify import certify as compare
 
     certificate = compare(meta_results, pooled_results, out, tolerance=tolerance)
-    click.echo(f"{'agree' if certificate.agrees else 'do not agree'}: {out / 'certificate.md'}")
-    if not certificate.agrees:
-        sys.exit(SOME_GENES_FAILED)
+    terminal.say(f"{'agree' if certificate.agrees else 'do not agree'}: {out / 'certificate.md'}")
+    terminal.finish(
+        0 if certificate.agrees else FAILED_GENES, agree=certificate.agrees, certificate=out / "certificate.json"
+    )
 
 
 @cli.command()
@@ -253,33 +268,44 @@ def init(folder: Path, out: Path | None) -> None:
 @click.option(
     "--max-p", type=click.FloatRange(0, 1, min_open=True), default=5e-8, show_default=True, help="p of entry."
 )
-@click.option("--out", type=FOLDER, required=True, help="Output directory.")
-def conditional(config: Path, studies: tuple[Path, ...], index: tuple[str, ...], max_p: float, out: Path) -> None:
-    """Test genes given index variants of their own sets, from study bundles (CONFIG as for `locomass meta`)."""
+@click.option("--out", type=FOLDER, required=True, help="Output directory; that of `locomass meta` for its report.")
+@output_options
+def conditional(
+    config: Path, studies: tuple[Path, ...], index: tuple[str, ...], max_p: float, out: Path, terminal: Terminal
+) -> None:
+    """Test genes given index variants of their own sets, from study bundles (CONFIG as for `locomass meta`).
+
+    In the output directory of a meta-analysis, the report is written again: its gene pages show the results.
+    """
     from pipeline.run import run_conditional_analysis
 
-    click.echo(f"results: {run_conditional_analysis(config, studies, list(index) or 'auto', max_p, out)}")
+    table = run_conditional_analysis(config, studies, list(index) or "auto", max_p, out)
+    page = out / "report.html"
+    terminal.say(f"results: {table}" + (f"; open {page}" if page.exists() else ""))
+    terminal.finish(table=table, report=page if page.exists() else None)
 
 
 @cli.command()
 @click.argument("folder", type=FOLDER)
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter, such as h2=0.3; repeat.")
 @click.option("--show", is_flag=True, help="Print every parameter with its default and stop.")
-def simulate(folder: Path, settings: tuple[str, ...], show: bool) -> None:
+@output_options
+def simulate(folder: Path, settings: tuple[str, ...], show: bool, terminal: Terminal) -> None:
     """Simulate studies, a GWAS and an LD reference into FOLDER, ready for `locomass run`."""
     from pipeline.config import describe_keys
     from pipeline.simulate.parameters import Parameters
     from pipeline.simulate.study import parse_parameters, simulate_study
 
     if show:
-        for key, kind, default, text in describe_keys(Parameters):
-            click.echo(f"{key}  ({kind}; default {default})\n    {text}")
+        _show_keys(describe_keys(Parameters), terminal)
         return
     written = simulate_study(folder, parse_parameters(settings))
-    for study in written.studies:
-        click.echo(f"locomass run {study} --out {folder / 'results' / study.stem}")
+    commands = [f"locomass run {study} --out {folder / 'results' / study.stem}" for study in written.studies]
     if len(written.studies) > 1:
-        click.echo(f"locomass meta {written.consortium} --out {folder / 'results' / 'consortium'}")
+        commands.append(f"locomass meta {written.consortium} --out {folder / 'results' / 'consortium'}")
+    for command in commands:
+        terminal.say(command)
+    terminal.finish(folder=folder, commands=commands)
 
 
 @cli.command()
@@ -289,28 +315,41 @@ def simulate(folder: Path, settings: tuple[str, ...], show: bool) -> None:
 @click.option("--m-effective", type=float, default=60_000, show_default=True, help="Effective number of variants.")
 @click.option("--n-summary", type=float, help="Size of the GWAS behind the predictor (default: all cohorts).")
 @click.option("--alpha", type=float, default=2.5e-6, show_default=True, help="Significance level.")
+@output_options
 def power(
-    sizes: tuple[float, ...], b2: float, h2: float, m_effective: float, n_summary: float | None, alpha: float
+    sizes: tuple[float, ...],
+    b2: float,
+    h2: float,
+    m_effective: float,
+    n_summary: float | None,
+    alpha: float,
+    terminal: Terminal,
 ) -> None:
     """Compare the power of linear, per-cohort mixed, summary-statistic and pooled mixed-model designs."""
+    from dataclasses import asdict
+
     from pipeline.power import power_table
 
-    click.echo(f"{'design':14} {'N':>10} {'R2':>8} {'N_eff':>12} {'NCP':>10} {'power':>8}")
     rows = power_table(sizes, b2, h2=h2, m_effective=m_effective, n_summary=n_summary, alpha=alpha)
-    for row in rows:
-        click.echo(
-            f"{row.design:14} {row.n:10.0f} {row.r2:8.4f} {row.n_effective:12.1f} {row.ncp:10.3f} {row.power:8.4f}"
-        )
+    cells = [
+        [r.design, f"{r.n:.0f}", f"{r.r2:.4f}", f"{r.n_effective:.1f}", f"{r.ncp:.3f}", f"{r.power:.4f}"] for r in rows
+    ]
+    terminal.show_table(["design", "N", "R2", "N_eff", "NCP", "power"], cells, range(1, 6))
+    terminal.finish(designs=[asdict(row) for row in rows])
 
 
 @cli.command()
 @click.argument("results", type=FOLDER)
-def status(results: Path) -> None:
+@output_options
+def status(results: Path, terminal: Terminal) -> None:
     """Say which stages of an output directory are done, which batches are missing, and who is at work."""
-    from pipeline.plan import describe_status
+    from pipeline.plan import describe_status, read_status
 
+    if terminal.as_json:
+        terminal.finish(**read_status(results))
+        return
     for line in describe_status(results):
-        click.echo(line)
+        terminal.say(line)
 
 
 @cli.group("plan")
@@ -322,56 +361,69 @@ def plan_group() -> None:
 @click.argument("config", type=CONFIG)
 @click.option("--out", type=FOLDER, required=True, help="Output directory, which all machines see.")
 @click.option("--threads", type=click.IntRange(1), help="Threads of this process.")
-def plan_init(config: Path, out: Path, threads: int | None) -> None:
+@output_options
+def plan_init(config: Path, out: Path, threads: int | None, terminal: Terminal) -> None:
     """Run up to the first batches, write them down, and print their numbers."""
     from pipeline.partitions import init_partitions
     from pipeline.run import Resources
 
-    with console(False) as progress:
-        _tell_plan(init_partitions(config, out, Resources(threads=threads, progress=progress)))
+    with terminal.at_work() as progress:
+        planned = init_partitions(config, out, Resources(threads=threads, progress=progress))
+    _tell_plan(planned, terminal)
 
 
 @plan_group.command("run")
 @click.argument("out", type=FOLDER)
 @click.argument("numbers", type=click.IntRange(0), nargs=-1, required=True)
-def plan_run(out: Path, numbers: tuple[int, ...]) -> None:
+@output_options
+def plan_run(out: Path, numbers: tuple[int, ...], terminal: Terminal) -> None:
     """Run batches, such as `locomass plan run OUT $SLURM_ARRAY_TASK_ID`; those that are there are skipped."""
     from pipeline.partitions import run_partition
 
+    done: dict[str, list[int]] = {"computed": [], "was_there": []}
     for number in numbers:
-        click.echo(f"batch {number}: {'done' if run_partition(out, number) else 'was there'}")
+        computed = run_partition(out, number)
+        done["computed" if computed else "was_there"].append(number)
+        terminal.say(f"batch {number}: {'done' if computed else 'was there'}")
+    terminal.finish(computed=done["computed"], was_there=done["was_there"])
 
 
 @plan_group.command("missing")
 @click.argument("out", type=FOLDER)
-def plan_missing(out: Path) -> None:
+@output_options
+def plan_missing(out: Path, terminal: Terminal) -> None:
     """Print the batches that have not been run, or were cut, comma-separated as `sbatch --array` wants them."""
     from pipeline.partitions import list_missing
 
-    click.echo(",".join(map(str, list_missing(out))))
+    missing = list(list_missing(out))
+    terminal.say(",".join(map(str, missing)))
+    terminal.finish(missing=missing)
 
 
 @plan_group.command("finalise")
 @click.argument("config", type=CONFIG)
 @click.option("--out", type=FOLDER, required=True, help="Output directory of `locomass plan init`.")
 @click.option("--threads", type=click.IntRange(1), help="Threads of this process.")
-def plan_finalise(config: Path, out: Path, threads: int | None) -> None:
+@output_options
+def plan_finalise(config: Path, out: Path, threads: int | None, terminal: Terminal) -> None:
     """Gather the batches; then the next stage's batches are written down, or the run is done."""
     from pipeline.partitions import finalise_partitions
     from pipeline.run import Resources
 
-    with console(False) as progress:
-        _tell_plan(finalise_partitions(config, out, Resources(threads=threads, progress=progress)))
+    with terminal.at_work() as progress:
+        planned = finalise_partitions(config, out, Resources(threads=threads, progress=progress))
+    _tell_plan(planned, terminal)
 
 
-def _tell_plan(plan: Planned | Outcome) -> None:
+def _tell_plan(plan: Planned | Outcome, terminal: Terminal) -> None:
     """Print what comes next (the batches in the words of `sbatch --array`), or where the results are."""
     from pipeline.run import Outcome
 
     if isinstance(plan, Outcome):
-        _finish(plan, False)
-    else:
-        click.echo(f"{plan.total} batches, {len(plan.missing)} to run: {plan.array}")
+        _finish(plan, terminal)
+        return
+    terminal.say(f"{plan.total} batches, {len(plan.missing)} to run: {plan.array}")
+    terminal.finish(results=plan.path, batches=plan.total, missing=list(plan.missing), array=plan.array)
 
 
 @cli.command()
@@ -381,17 +433,19 @@ def _tell_plan(plan: Planned | Outcome) -> None:
 @click.option("--once", is_flag=True, help="Look once and end: for cron, systemd timers, scrontab.")
 @click.option("--interval", type=click.FloatRange(1), default=60.0, show_default=True, help="Seconds between looks.")
 def watch(
-    config: Path, folder: Path, out: Path | None, quiet: bool, once: bool, interval: float, **machine: Any
+    config: Path, folder: Path, out: Path | None, terminal: Terminal, once: bool, interval: float, **machine: Any
 ) -> None:
     """Run whenever new summary statistics are dropped in FOLDER; result sets are kept by date."""
     from pipeline.run import Resources
     from pipeline.watch import watch as watch_folder
 
-    with console(quiet) as progress:
+    if terminal.as_json and not once:
+        raise click.UsageError("--json needs --once: the object is printed when the command ends")
+    with terminal.at_work() as progress:
         resources = Resources(progress=progress, **machine)
         result = watch_folder(config, folder, out or Path("results"), resources, once, interval)
-    if not quiet:
-        click.echo(f"results: {result}" if result else "nothing new")
+    terminal.say(f"results: {result}" if result else "nothing new")
+    terminal.finish(results=result)
 
 
 @cli.group("config")
@@ -402,17 +456,27 @@ def config_group() -> None:
 @config_group.command("show")
 @click.option("--meta", "for_meta", is_flag=True, help="Keys of `locomass meta` instead of `locomass run`.")
 @click.option("--yaml", "as_yaml", is_flag=True, help="As a configuration with every key.")
-def config_show(for_meta: bool, as_yaml: bool) -> None:
+@output_options
+def config_show(for_meta: bool, as_yaml: bool, terminal: Terminal) -> None:
     """Print every key with its type, default and help."""
     from pipeline.config import MetaConfig, RunConfig, describe_keys
 
-    if as_yaml:
-        from pipeline.wizard import document_keys
-
-        click.echo(document_keys(MetaConfig if for_meta else RunConfig), nl=False)
+    kind = MetaConfig if for_meta else RunConfig
+    if not as_yaml:
+        _show_keys(describe_keys(kind), terminal)
         return
-    for key, kind, default, text in describe_keys(MetaConfig if for_meta else RunConfig):
-        click.echo(f"{key}  ({kind}; default {default})\n    {text}")
+    from pipeline.wizard import document_keys
+
+    text = document_keys(kind)
+    terminal.say(text.removesuffix("\n"))
+    terminal.finish(yaml=text)
+
+
+def _show_keys(keys: list[tuple[str, str, str, str]], terminal: Terminal) -> None:
+    """Print keys with type, default and help."""
+    for key, kind, default, text in keys:
+        terminal.say(f"{key}  ({kind}; default {default})\n    {text}")
+    terminal.finish(keys=[dict(zip(("key", "type", "default", "help"), row, strict=True)) for row in keys])
 
 
 @config_group.command("schema")
@@ -427,64 +491,40 @@ def config_schema(for_meta: bool) -> None:
 
 
 @config_group.command("tests")
-def config_tests() -> None:
+@output_options
+def config_tests(terminal: Terminal) -> None:
     """Print the gene tests that `tests: names` accepts."""
     from pipeline.gene_tests.registry import TESTS
 
-    for name, test in TESTS.items():
-        click.echo(f"{name:16} {test.summary}")
+    terminal.show_table(["test", "what it is"], [[name, test.summary] for name, test in TESTS.items()])
+    terminal.finish(tests={name: test.summary for name, test in TESTS.items()})
 
 
-def _run_upto(stage: str, config: Path, out: Path | None, quiet: bool, **machine: Any) -> None:
+def _run_upto(stage: str, config: Path, out: Path | None, terminal: Terminal, **machine: Any) -> None:
     """Run a study up to a stage."""
     from pipeline.run import Resources, run_study
 
-    with console(quiet) as progress:
+    with terminal.at_work() as progress:
         where = run_study(config, out, Resources(progress=progress, **machine), stage)
-        _finish(where, quiet)
+    _finish(where, terminal)
 
 
-def _finish(outcome: Outcome, quiet: bool) -> None:
-    """Say where the results are; genes that failed make the exit code 3."""
-    if not quiet:
-        report = outcome.path / "report.html"
-        click.echo(f"results: {outcome.path}" + (f"; open {report}" if report.exists() else ""))
+def _finish(outcome: Outcome, terminal: Terminal) -> None:
+    """Say where the results are and which genes are strongest; genes that failed make the exit code 3."""
+    from pipeline.report.brief import STRONGEST, describe_results
+    from pipeline.report.embed import format_p
+
+    report, found = outcome.path / "report.html", describe_results(outcome.path)
+    if found.get("strongest"):
+        shown = [{**row, "p": format_p(row["log10p"])} for row in found["strongest"]]
+        rows = [[str(row[name]) for name in STRONGEST] for row in shown]
+        terminal.show_table(STRONGEST, rows, [STRONGEST.index(name) for name in ("max_maf", "variants", "p")])
+    terminal.say(f"results: {outcome.path}" + (f"; open {report}" if report.exists() else ""))
     if outcome.failed:
         click.echo(f"{outcome.failed} genes failed; the note of their rows says why", err=True)
-        sys.exit(SOME_GENES_FAILED)
-
-
-@contextmanager
-def console(quiet: bool) -> Iterator[Callable[[str, int | None], Any]]:
-    """Set up logging to the terminal and give the progress display."""
-    from rich.console import Console
-    from rich.logging import RichHandler
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from pipeline.study import no_progress
-
-    screen = Console(stderr=True)
-    handler: logging.Handler = (
-        RichHandler(console=screen, show_path=False, show_level=False)
-        if screen.is_terminal
-        else logging.StreamHandler(sys.stderr)
-    )
-    handler.setLevel(logging.ERROR if quiet else logging.INFO)
-    logger = logging.getLogger("locomass")
-    logger.setLevel(logging.INFO)
-    logger.addHandler(handler)
-
-    @contextmanager
-    def show(title: str, total: int | None) -> Iterator[Callable[[], None]]:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=screen, transient=True) as bars:
-            task = bars.add_task(title, total=total)
-            yield lambda: bars.advance(task)
-
-    try:
-        yield show if screen.is_terminal and not quiet else no_progress
-    finally:
-        logger.removeHandler(handler)
+    page = report if report.exists() else None
+    code = FAILED_GENES if outcome.failed else 0
+    terminal.finish(code, results=outcome.path, report=page, failed_genes=outcome.failed, **found)
 
 
 def main() -> None:
@@ -496,7 +536,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
-        sys.exit(2)
+        sys.exit(BAD_INPUT)
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted; run the same command again to resume", err=True)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)

@@ -22,7 +22,7 @@ from pipeline.io.parts import count_rows
 from pipeline.provenance import digest_file, digest_value, write_json
 
 #: Raised by one whenever a stage's numbers change for the same inputs.
-STAGE_VERSIONS = {"genotypes": 1, "predict": 1, "denoise": 1, "score_statistics": 1, "meta": 1, "report": 1}
+STAGE_VERSIONS = {"genotypes": 1, "predict": 1, "denoise": 1, "score_statistics": 1, "meta": 1, "report": 2}
 PLAN, LOCK = "plan.json", ".lock"
 
 
@@ -212,8 +212,12 @@ class RunDirectory:
             lock.unlink(missing_ok=True)
 
 
-def describe_status(path: Path) -> list[str]:
+def read_status(path: Path) -> dict[str, Any]:
     """Return what an output directory holds: who has the lock, stages done, batches present and missing.
+
+    Returns:
+        ``lock``: state (``free``, ``stopped``, ``held``), pid and host; ``stages``: by name the state (``done``,
+        ``changed``, ``begun``, ``not begun``), and of a stage that was begun the ``batches`` and the ``missing``.
 
     Raises:
         InputError: it is not an output directory.
@@ -221,18 +225,35 @@ def describe_status(path: Path) -> list[str]:
     directory = RunDirectory(path)
     if not (path / PLAN).exists() and not (path / LOCK).exists():
         raise InputError(f"{path} holds no {PLAN}: it is not the output directory of a run")
-    lines = [_describe_lock(path / LOCK)]
+    stages: dict[str, dict[str, Any]] = {}
     for stage in STAGE_VERSIONS:
-        name = stage.replace("_", " ")
         if stage in directory.begun:
-            total, missing = directory.begun[stage]["batches"], directory.missing_batches(stage)
-            lines.append(f"{name}: begun, {total - len(missing)} of {total} batches are there{_list(missing)}")
+            missing = directory.missing_batches(stage)
+            stages[stage] = {"state": "begun", "batches": directory.begun[stage]["batches"], "missing": list(missing)}
         elif stage in directory.stages:
             whole = directory.is_done(stage, directory.stages[stage]["digest"])
-            lines.append(f"{name}: {'done' if whole else 'outputs were changed or removed; it will run again'}")
+            stages[stage] = {"state": "done" if whole else "changed"}
         elif stage != "genotypes":
-            lines.append(f"{name}: not begun")
-    return lines
+            stages[stage] = {"state": "not begun"}
+    return {"lock": _lock_status(path / LOCK), "stages": stages}
+
+
+def describe_status(path: Path) -> list[str]:
+    """Return `read_status` as lines for people."""
+    status = read_status(path)
+    lock = status["lock"]
+    who = f"process {lock.get('pid')} on {lock.get('host')}"
+    lines = {"free": "no run is going on", "stopped": f"{who} was stopped; the next run takes over"}
+    words = {"changed": "outputs were changed or removed; it will run again"}
+    return [lines.get(lock["state"], f"in use by {who}")] + [
+        f"{name.replace('_', ' ')}: "
+        + (
+            f"begun, {s['batches'] - len(s['missing'])} of {s['batches']} batches are there{_list(s['missing'])}"
+            if s["state"] == "begun"
+            else words.get(s["state"], s["state"])
+        )
+        for name, s in status["stages"].items()
+    ]
 
 
 def _list(numbers: Sequence[int]) -> str:
@@ -241,15 +262,14 @@ def _list(numbers: Sequence[int]) -> str:
     return f"; missing: {shown}" if numbers else ""
 
 
-def _describe_lock(lock: Path) -> str:
+def _lock_status(lock: Path) -> dict[str, Any]:
     """Return who holds a directory."""
     holder = _read_lock(lock)
     if not lock.exists():
-        return "no run is going on"
-    who = f"process {holder.get('pid')} on {holder.get('host')}"
-    if holder.get("host") == socket.gethostname() and not _is_alive(int(holder.get("pid", 0))):
-        return f"{who} was stopped; the next run takes over"
-    return f"in use by {who}"
+        return {"state": "free"}
+    here = holder.get("host") == socket.gethostname()
+    stopped = here and not _is_alive(int(holder.get("pid", 0)))
+    return {"state": "stopped" if stopped else "held", "pid": holder.get("pid"), "host": holder.get("host")}
 
 
 def _read_lock(path: Path) -> dict[str, Any]:

@@ -27,8 +27,10 @@ from pipeline.io.annotations import read_frequencies
 from pipeline.io.bundle import Bundle
 from pipeline.io.bundle_open import open_bundle
 from pipeline.io.catalogue import Catalogue, open_catalogue
+from pipeline.io.mask_variants import write_mask_variants
 from pipeline.plan import RunDirectory
 from pipeline.provenance import digest_value, write_provenance
+from pipeline.schema import MASK_VARIANTS
 from pipeline.stages.meta import run_meta
 from pipeline.stages.meta.collect import count_failed
 from pipeline.stages.meta.tasks import MetaTask, check_genes, plan_tasks
@@ -263,7 +265,8 @@ class _Genes:
         c = self.catalogue
         columns = {k: v.tolist() for k, v in c.columns.items()}
         external = None if self.external is None else self.external.tolist()
-        keys = [c.chromosome.tolist(), c.position.tolist(), c.ref.tolist(), c.alt.tolist(), c.sets.offsets.tolist()]
+        labels = [c.chromosome, c.position, c.ref, c.alt, c.category, c.sets.offsets]
+        keys = [column.tolist() for column in labels]
         region = [c.sets.start.tolist(), c.sets.end.tolist(), c.sets.gene.tolist(), c.sets.chromosome.tolist()]
         rest = [] if not c.pathways else [c.pathways]
         return digest_value([keys, region, c.masks, c.member.tolist(), columns, self.policy, external, *rest])
@@ -291,7 +294,9 @@ def _run_tests(
     failed = 0
     inputs = {str(b): digest_value(directory.digest_inputs([b])[str(b)]) for b in bundles}
     digest = directory.stage_digest("meta", inputs, msgspec.to_builtins(tests), genes.digest)
-    outputs = ["gene_tests.parquet", "gene_tests.tsv.gz", "single_variants.parquet", "mask_audit.tsv"]
+    outputs = [
+        "gene_tests.parquet", "gene_tests.tsv.gz", "single_variants.parquet", "mask_audit.tsv", MASK_VARIANTS.name,
+    ]  # fmt: skip
     if directory.is_done("meta", digest):
         log.info("meta: up to date")
         failed = count_failed(directory.path / "gene_tests.parquet")
@@ -304,6 +309,7 @@ def _run_tests(
         directory.begin("meta", parts, ("tests", "variants", "audit"), len(tasks))
         with progress("gene tests", len(tasks)) as done:
             failed = run_meta(tasks, directory.path, executor, done, genes.catalogue.pathways)
+        write_mask_variants(directory.path / MASK_VARIANTS.name, genes.catalogue)
         if failed:
             log.warning("%d genes failed: the note of their rows says why", failed)
         directory.finish("meta", digest, outputs)
@@ -330,34 +336,61 @@ def _announce(executor: Executor, config: Path, out: Path) -> None:
 
 def _log_inputs(run: StudyRun) -> None:
     """Log samples, traits and variants, and what was dropped."""
-    for line in describe_inputs(run):
+    for line in describe_inputs(read_inputs(run)):
         log.info(line)
 
 
-def describe_inputs(run: StudyRun) -> list[str]:
-    """Return what a study's inputs hold: samples kept and dropped, traits, variants matched."""
+def read_inputs(run: StudyRun) -> dict[str, Any]:
+    """Return what a study's inputs hold: samples kept and dropped, traits, variants matched, genes."""
     c, found, sets = run.cohort, run.found, run.catalogue.sets
-    lines = [f"samples: {len(c.rows):,} of {c.fileset.n_samples:,} in the .fam are analysed"]
-    lines += [f"  dropped, {reason}: {count:,}" for reason, count in c.drops.items()]
-    for k, trait in enumerate(c.traits[:20]):
-        observed = np.isfinite(c.y[:, k])
-        cases = f", {int(np.nansum(c.y[:, k])):,} cases" if trait.kind == "binary" else ""
-        lines.append(f"trait {trait.name} ({trait.kind}): {int(observed.sum()):,} samples{cases}")
-    if len(c.traits) > 20:
-        lines.append(f"  and {len(c.traits) - 20} further traits")
-    lines.append(f"covariates: {', '.join(['intercept', *c.covariates])}")
+    traits = []
+    for trait, y in zip(c.traits, c.y.T, strict=True):
+        cases = int(np.nansum(y)) if trait.kind == "binary" else None
+        traits.append({"name": trait.name, "kind": trait.kind, "samples": int(np.isfinite(y).sum()), "cases": cases})
     keys = run.catalogue.sets.variants
-    listed = 0 if keys is None else len(set(keys.tolist()))
-    of = f" of {listed:,} listed" if listed else ""
-    lines.append(f"variants: {len(found.row):,}{of} are in the fileset of {c.fileset.n_variants:,}")
-    without = int((np.diff(found.offsets) == 0).sum())
-    lines.append(f"genes: {len(sets):,}; masks: {', '.join(run.catalogue.masks)}")
-    if without:
-        lines.append(f"  {without:,} genes have no variant in the fileset")
+    return {
+        "samples": {"in_fam": c.fileset.n_samples, "analysed": len(c.rows), "dropped": dict(c.drops)},
+        "traits": traits,
+        "covariates": ["intercept", *c.covariates],
+        "variants": {
+            "listed": None if keys is None else len(set(keys.tolist())),
+            "found": len(found.row),
+            "in_fileset": c.fileset.n_variants,
+        },
+        "genes": len(sets),
+        "genes_without_variant": int((np.diff(found.offsets) == 0).sum()),
+        "masks": list(run.catalogue.masks),
+    }
+
+
+def describe_inputs(inputs: Mapping[str, Any]) -> list[str]:
+    """Return `read_inputs` as lines for people."""
+    samples, variants = inputs["samples"], inputs["variants"]
+    lines = [f"samples: {samples['analysed']:,} of {samples['in_fam']:,} in the .fam are analysed"]
+    lines += [f"  dropped, {reason}: {count:,}" for reason, count in samples["dropped"].items()]
+    for trait in inputs["traits"][:20]:
+        cases = "" if trait["cases"] is None else f", {trait['cases']:,} cases"
+        lines.append(f"trait {trait['name']} ({trait['kind']}): {trait['samples']:,} samples{cases}")
+    if len(inputs["traits"]) > 20:
+        lines.append(f"  and {len(inputs['traits']) - 20} further traits")
+    lines.append(f"covariates: {', '.join(inputs['covariates'])}")
+    of = f" of {variants['listed']:,} listed" if variants["listed"] else ""
+    lines.append(f"variants: {variants['found']:,}{of} are in the fileset of {variants['in_fileset']:,}")
+    lines.append(f"genes: {inputs['genes']:,}; masks: {', '.join(inputs['masks'])}")
+    if inputs["genes_without_variant"]:
+        lines.append(f"  {inputs['genes_without_variant']:,} genes have no variant in the fileset")
     return lines
 
 
-def check_study(config_path: Path, out: Path | None) -> list[str]:
+@dataclass(frozen=True)
+class Checked:
+    """What `locomass check` found: lines for people, and the same for machines."""
+
+    lines: list[str]
+    record: dict[str, Any]
+
+
+def check_study(config_path: Path, out: Path | None) -> Checked:
     """Validate the inputs of a study and return the plan, computing nothing.
 
     Everything that `run_study` reads is opened, except summary statistics and LOCO files, which must exist.
@@ -368,7 +401,7 @@ def check_study(config_path: Path, out: Path | None) -> list[str]:
     with open_executor() as executor:
         run = StudyRun(config, folder, RunDirectory(out or Path(config.output)), executor)
         _check_columns(run.catalogue, config)
-        lines = describe_inputs(run)
+        inputs = read_inputs(run)
         for path in predictor_files(config.predictor, folder):
             if not path.exists():
                 raise ConfigError(f"{config_path}: key predictor: no such file: {path}")
@@ -378,12 +411,15 @@ def check_study(config_path: Path, out: Path | None) -> list[str]:
         largest = max((len(t.rows) for t in tasks), default=0) * run.cohort.fileset.beds[0].row_bytes
         columns = len(names) + 2 * len(run.cohort.traits)
         memory = len(chosen) * columns * 8 * (2 if config.predictor.method != "none" else 1) + 3 * largest
-        lines.append(f"design: {X.shape[1]} columns ({', '.join(names[:8])}{', ...' if len(names) > 8 else ''})")
-        used = "" if config.predictor.method == "none" else f", used as {config.predictor.role}"
-        lines.append(f"predictor: {config.predictor.method}{used}")
-        lines.append(f"tests: {', '.join(config.tests.names)}; bins {', '.join(map(str, config.tests.max_maf))}")
-        lines.append(f"plan: {len(tasks)} batches; about {max(memory, 1) / 2**20 + 250:,.0f} MB of memory")
-    return lines
+        megabytes = round(max(memory, 1) / 2**20 + 250)
+    used = "" if config.predictor.method == "none" else f", used as {config.predictor.role}"
+    lines = describe_inputs(inputs)
+    lines.append(f"design: {X.shape[1]} columns ({', '.join(names[:8])}{', ...' if len(names) > 8 else ''})")
+    lines.append(f"predictor: {config.predictor.method}{used}")
+    lines.append(f"tests: {', '.join(config.tests.names)}; bins {', '.join(map(str, config.tests.max_maf))}")
+    lines.append(f"plan: {len(tasks)} batches; about {megabytes:,} MB of memory")
+    plan = {"design": list(names), "predictor": config.predictor.method, "batches": len(tasks), "megabytes": megabytes}
+    return Checked(lines, {**inputs, **plan})
 
 
 @contextmanager
@@ -403,8 +439,13 @@ def log_to(folder: Path) -> Iterator[None]:
         handler.close()
 
 
-def rewrite_report(results: Path) -> Path:
-    """Write report.html again from the tables of a results directory."""
+def rewrite_report(results: Path, all_figures: bool = False) -> Path:
+    """Write report.html and its figures again from the tables of a results directory; return the page.
+
+    Args:
+        results: what `run_study` or `run_meta_analysis` left.
+        all_figures: figures of every trait and test in place of the strongest traits' first test.
+    """
     from pipeline.report.page import write_report
 
     if not (results / "gene_tests.parquet").exists():
@@ -412,7 +453,7 @@ def rewrite_report(results: Path) -> Path:
     inputs = json.loads((results / "provenance.json").read_text(encoding="utf-8"))["inputs"]
     bundles = [Path(path).parent for path in inputs if Path(path).name == "study.json"]
     own = results / "bundle"
-    return write_report(results, [own] if own.exists() else [b for b in bundles if b.exists()])
+    return write_report(results, [own] if own.exists() else [b for b in bundles if b.exists()], all_figures)
 
 
 def run_demo(out: Path, seed: int, resources: Resources) -> Outcome:
@@ -450,4 +491,7 @@ def run_conditional_analysis(
     directory = RunDirectory(out)
     with directory.lock():
         maf: Literal["joint", "study"] = "study" if config.maf == "study" else "joint"
-        return run_conditional(bundles, open_catalogue(config.genes, folder), config.tests, index, out, maf, max_p)
+        table = run_conditional(bundles, open_catalogue(config.genes, folder), config.tests, index, out, maf, max_p)
+    if (out / "gene_tests.parquet").exists() and (out / "provenance.json").exists():
+        rewrite_report(out)
+    return table

@@ -247,6 +247,20 @@ MASK_AUDIT = TableSchema(
     ),
 )
 
+MASK_VARIANTS = TableSchema(
+    "mask_variants.parquet",
+    "one row per gene and listed variant: which masks take it, whatever its frequency; empty for regions",
+    (
+        Column("gene", _text, "gene"),
+        Column("chromosome", _text, "without `chr`; X = 23, Y = 24, MT = 26"),
+        Column("position", _i64, "base pair"),
+        Column("ref", _text, "as listed"),
+        Column("alt", _text, "as listed: the allele that is counted"),
+        Column("category", _text, "of the annotations; empty without one"),
+        Column("masks", _text, "masks that take its category, joined by commas"),
+    ),
+)
+
 NULL_MODELS = TableSchema(
     "null_models.tsv",
     "one row per trait and chromosome: what de-noising did",
@@ -271,7 +285,7 @@ NULL_MODELS = TableSchema(
 OPTIONAL_TABLES = (BUNDLE_CALIBRATED, BUNDLE_COLLAPSED, BUNDLE_REPLICATES)
 ALL_TABLES = (
     BUNDLE_VARIANTS, BUNDLE_GENES, *OPTIONAL_TABLES, GENE_TESTS, SINGLE_VARIANTS, DRIVERS, PATHWAY_TESTS, CONDITIONAL,
-    MASK_AUDIT, NULL_MODELS,
+    MASK_AUDIT, MASK_VARIANTS, NULL_MODELS,
 )  # fmt: skip
 
 #: Arrays that cross a stage as Zarr stores: name -> (dims, dtype, meaning)

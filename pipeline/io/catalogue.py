@@ -32,6 +32,7 @@ class Catalogue:
         columns: numeric annotation columns (K,) by name.
         what: file that lists the variants, for messages.
         pathways: genes by pathway.
+        category: (K,) category of the annotations; empty where a variant has none.
     """
 
     sets: GeneSets
@@ -44,6 +45,7 @@ class Catalogue:
     what: str
     columns: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     pathways: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    category: NDArray[np.object_] = field(default_factory=lambda: np.empty(0, object))
 
     @property
     def is_regions(self) -> bool:
@@ -79,6 +81,7 @@ def open_catalogue(genes: Genes, folder: Path) -> Catalogue:
     position = np.array([int(p[1]) for p in parts], np.int64)
     masks: tuple[str, ...] = (ALL_VARIANTS,)
     member, columns = np.ones((1, len(keys)), np.bool_), {}
+    category = np.full(len(keys), "", object)
     if annotations is not None:
         rows = annotations.find_rows(sets)
         if not np.any(rows >= 0):
@@ -93,9 +96,10 @@ def open_catalogue(genes: Genes, folder: Path) -> Catalogue:
         elif len(annotations.categories) > 1 or genes.groups:
             masks = annotations.categories
             member = np.array([annotations.category[np.maximum(rows, 0)] == k for k in range(len(masks))]) & (rows >= 0)
+        category = np.array([*annotations.categories, ""], object)[np.where(rows >= 0, annotations.category[rows], -1)]
         columns = {name: np.where(rows >= 0, v[np.maximum(rows, 0)], np.nan) for name, v in annotations.weights.items()}
     pathways = read_pathways(folder / genes.pathways) if genes.pathways else {}
-    return Catalogue(sets, chromosome, position, ref, alt, masks, member, sets.path.name, columns, pathways)
+    return Catalogue(sets, chromosome, position, ref, alt, masks, member, sets.path.name, columns, pathways, category)
 
 
 @dataclass(frozen=True)

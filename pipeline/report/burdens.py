@@ -1,4 +1,4 @@
-"""Burdens behind a gene's page: per study (forest), and without each variant (drivers), from the study bundles."""
+"""Burdens behind a gene's page: per study (forest), and without each variant, from the study bundles."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.io.bundle import Bundle, StudyGene
 from pipeline.io.catalogue import unordered_key
+from pipeline.io.mask_variants import Membership
 from pipeline.kernels.tails import chi2_logsf
 from pipeline.report.quantiles import LN10
 from pipeline.stages.meta.sums import SharedV, sum_studies
@@ -33,10 +34,10 @@ class StudyBurden:
 
 @dataclass(frozen=True)
 class Burden:
-    """The count burden of all variants of a gene under a frequency bound, whatever their mask.
+    """The count burden of a mask's variants under a frequency bound.
 
     Attributes:
-        trait, bound: which.
+        trait, mask, bound: which; the mask is '' where it is not known and all variants are taken.
         pooled: over the studies.
         log10p: of the pooled burden.
         q, i2: Cochran's Q and the share of it beyond chance; NaN with fewer than two studies.
@@ -46,6 +47,7 @@ class Burden:
     """
 
     trait: str
+    mask: str
     bound: float
     pooled: StudyBurden
     log10p: float
@@ -64,25 +66,36 @@ class GeneVariants:
     burdens: list[Burden]
 
 
-def read_gene_burdens(
-    bundles: Sequence[Bundle], genes: Sequence[tuple[str, str, Sequence[str]]], bounds: Sequence[float]
-) -> dict[str, GeneVariants]:
+@dataclass(frozen=True)
+class Wanted:
+    """A gene whose burdens are wanted.
+
+    Attributes:
+        gene, chromosome: which.
+        burdens: (trait, mask, bound) of each.
+        membership: masks of its listed variants; None where every variant counts.
+    """
+
+    gene: str
+    chromosome: str
+    burdens: tuple[tuple[str, str, float], ...]
+    membership: Membership | None = None
+
+
+def read_gene_burdens(bundles: Sequence[Bundle], genes: Sequence[Wanted]) -> dict[str, GeneVariants]:
     """Return variants and burdens of genes that the bundles know.
 
-    Args:
-        bundles: the studies.
-        genes: (gene, chromosome, traits) of every gene wanted.
-        bounds: upper bounds of the pooled minor allele frequency.
+    Frequencies are pooled over the studies; the minor allele is counted.
     """
     groups = group_traits(bundles) if bundles else []
-    known = [bundle.read_genes(gene for gene, _, _ in genes) for bundle in bundles]
+    known = [bundle.read_genes(wanted.gene for wanted in genes) for bundle in bundles]
     out = {}
-    for gene, chromosome, traits in genes:
-        found = {k: genes_of[gene] for k, genes_of in enumerate(known) if gene in genes_of}
+    for wanted in genes:
+        found = {k: genes_of[wanted.gene] for k, genes_of in enumerate(known) if wanted.gene in genes_of}
         if found:
-            union = unite_gene(_request(gene, chromosome), found)
-            burdens = list(_burdens(bundles, union, chromosome, groups, traits, bounds))
-            out[gene] = GeneVariants(unordered_key(union.position, union.ref, union.alt), burdens)
+            union = unite_gene(_request(wanted.gene, wanted.chromosome), found)
+            keys = unordered_key(union.position, union.ref, union.alt)
+            out[wanted.gene] = GeneVariants(keys, list(_burdens(bundles, union, keys, wanted, groups)))
     return out
 
 
@@ -94,30 +107,39 @@ def _request(gene: str, chromosome: str) -> GeneRequest:
 
 
 def _burdens(
-    bundles: Sequence[Bundle],
-    union: UnionGene,
-    chromosome: str,
-    groups: Sequence[TraitGroup],
-    traits: Sequence[str],
-    bounds: Sequence[float],
+    bundles: Sequence[Bundle], union: UnionGene, keys: list[Key], wanted: Wanted, groups: Sequence[TraitGroup]
 ) -> Iterator[Burden]:
     """Give the burdens of one gene."""
     if len(union.position) > MAX_VARIANTS:
         return
     everything = {k: np.ones(len(union.position), np.bool_) for k in union.studies}
     for group in groups:
-        wanted = tuple(t for t in traits if t in group.traits)
+        traits = tuple(t for t in group.traits if any(t == trait for trait, _, _ in wanted.burdens))
         studies = tuple(k for k in group.studies if k in union.studies and _has_statistics(union.studies[k][0]))
-        if not wanted or not studies:
+        if not traits or not studies:
             continue
         sets = tuple(s for k, s in zip(group.studies, group.sample_sets, strict=True) if k in studies)
-        own = replace(group, traits=wanted, studies=studies, sample_sets=sets)
+        own = replace(group, traits=traits, studies=studies, sample_sets=sets)
         frequency = pool_frequencies(union, own, None)
-        for shared in sum_studies(bundles, union, own, chromosome, everything):
+        for shared in sum_studies(bundles, union, own, wanted.chromosome, everything):
             names = [bundles[k].study for k in studies]
-            for t in range(len(shared.traits)):
-                for bound in bounds:
-                    yield from _one_burden(shared, t, frequency, bound, names)
+            for trait, mask, bound in wanted.burdens:
+                if trait in shared.traits:
+                    member = _members(keys, wanted.membership, mask, frequency, bound)
+                    label = mask if wanted.membership is not None else ""
+                    yield from _one_burden(shared, shared.traits.index(trait), member, frequency, label, bound, names)
+
+
+def _members(
+    keys: list[Key], membership: Membership | None, mask: str, frequency: UnionFrequency, bound: float
+) -> NDArray[np.int64]:
+    """Return the places of the polymorphic variants of a mask whose minor allele frequency is within a bound."""
+    f = frequency.frequency
+    with np.errstate(invalid="ignore"):
+        chosen = frequency.is_polymorphic & (np.minimum(f, 1 - f) * (1 - 1e-12) <= bound)
+    if membership is not None:
+        chosen &= np.array([mask in membership.masks.get(key, ()) for key in keys], np.bool_)
+    return np.flatnonzero(chosen)
 
 
 def _has_statistics(gene: StudyGene) -> bool:
@@ -126,13 +148,16 @@ def _has_statistics(gene: StudyGene) -> bool:
 
 
 def _one_burden(
-    shared: SharedV, t: int, frequency: UnionFrequency, bound: float, names: Sequence[str]
+    shared: SharedV,
+    t: int,
+    member: NDArray[np.int64],
+    frequency: UnionFrequency,
+    mask: str,
+    bound: float,
+    names: Sequence[str],
 ) -> Iterator[Burden]:
-    """Give the burden of one trait and bound, if it has a polymorphic variant."""
-    f = frequency.frequency
-    with np.errstate(invalid="ignore"):
-        member = np.flatnonzero(frequency.is_polymorphic & (np.minimum(f, 1 - f) <= bound))
-    w = np.where(f[member] > 0.5, -1.0, 1.0)
+    """Give the burden of one trait, mask and bound, if it varies."""
+    w = np.where(frequency.frequency[member] > 0.5, -1.0, 1.0)
     V = shared.V[np.ix_(member, member)] * shared.scale[t]
     U = shared.U[t, member]
     score, variance = float(w @ U), float(w @ V @ w)
@@ -152,7 +177,7 @@ def _one_burden(
     left = rest > 1e-12 * variance  # nothing is left without the only informative variant
     z2 = np.divide((score - w * U) ** 2, rest, out=np.zeros_like(rest), where=left)
     yield Burden(
-        shared.traits[t], bound, StudyBurden("all", beta, variance**-0.5, len(member)),
+        shared.traits[t], mask, bound, StudyBurden("all", beta, variance**-0.5, len(member)),
         float(_log10p(np.array([score**2 / variance]))[0]), float(q), i2, tuple(studies), member,
         np.where(left, _log10p(z2), np.nan),
     )  # fmt: skip

@@ -8,7 +8,7 @@ from html import escape
 
 from pipeline.report.embed import format_number
 
-STEP, NARROWEST, HEIGHT, LEFT, TOP, BOTTOM = 24, 150, 120, 46, 8, 34
+STEP, NARROWEST, HEIGHT, LEFT, TOP, BOTTOM = 24, 150, 120, 50, 8, 34
 PATH_POINTS = 80  # points drawn of each path
 BLUE, GREY, INK = "#0072b2", "#7a7f87", "#1b1f24"
 
@@ -19,6 +19,15 @@ def _scale(low: float, high: float) -> tuple[float, float, float]:
     power = 10.0 ** math.floor(math.log10(span))
     step = next(m * power for m in (0.2, 0.5, 1.0, 2.0, 5.0) if span / (m * power) <= 4.5)
     return step, math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
+
+
+def _tick(value: float) -> str:
+    """Return a tick's label, six characters at most where that is possible."""
+    text = f"{value:.10g}"
+    if len(text.lstrip("-")) <= 6 and "e" not in text:
+        return text
+    mantissa, exponent = f"{value:.3e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
 
 
 class _Canvas:
@@ -36,7 +45,7 @@ class _Canvas:
         value = self.low
         while value <= self.high + self.step * 1e-6:
             y = self.y(value)
-            text = f"{value:.10g}" if abs(value) > self.step * 1e-6 else "0"
+            text = _tick(value) if abs(value) > self.step * 1e-6 else "0"
             self.parts.append(
                 f'<line x1="{LEFT}" x2="{self.width:.0f}" y1="{y:.1f}" y2="{y:.1f}" stroke="#e6e8eb"/>'
                 f'<text x="{LEFT - 5}" y="{y + 4:.1f}" text-anchor="end">{text}</text>'

@@ -29,9 +29,19 @@ NAMES = {
     "slope": "slope, whole genome", "slope_se": "its standard error", "gain": "gain, whole genome",
     "coverage": "variance of the predictor that is genotyped", "reference_covered": "LD reference covered",
     "blocks": "LD blocks", "sd_y": "SD of the trait, estimated",
-    "samples_without_prediction": "samples without a prediction",
+    "samples_without_prediction": "samples without a prediction", "n_is_effective": "sample size is effective",
+    "ld_score_intercept": "LD score intercept", "shrink": "shrinkage of the LD matrix", "used": "used by the null model",
 }  # fmt: skip
-ELSEWHERE = ("overlap", "chains")  # shown as a verdict and as charts
+TABLES = {
+    "matched": "Variants by match with the fileset", "quality_dropped": "Variants dropped by quality checks",
+    "ld_score_regression": "LD score regression", "rows_dropped": "Rows dropped when reading",
+}  # fmt: skip
+CELLS = {
+    "h2": "h²", "h2 se": "SE of h²", "intercept se": "SE of the intercept", "mean chi2": "mean χ²",
+    "n variants": "variants", "low n": "low sample size", "low sd": "low SD", "sd mismatch": "SD does not fit",
+    "frequency mismatch": "frequency does not fit", "swapped flipped": "swapped and flipped",
+}  # fmt: skip
+ELSEWHERE = ("overlap", "chains", "n_variants")  # shown as a verdict, as charts, and as variants used
 
 
 @dataclass(frozen=True)
@@ -92,11 +102,17 @@ def collect_denoised(bundles: Sequence[Bundle]) -> list[Denoised]:
 
 
 def describe_messages(bundles: Sequence[Bundle]) -> list[str]:
-    """Return the warnings of the predictor stage, with the study's name where there are several."""
+    """Return the warnings of the predictor stage, with the study's name where there are several.
+
+    What is the verdict of a trait's card is not said twice.
+    """
     out = []
     for bundle in bundles:
         prefix = f"{bundle.study}: " if len(bundles) > 1 else ""
-        out += [prefix + str(m) for m in predictor_record(bundle.path).get("messages", [])]
+        record = predictor_record(bundle.path)
+        verdicts = [str(t["overlap"]) for t in record.get("traits", {}).values() if t.get("overlap")]
+        messages = map(str, record.get("messages", []))
+        out += [prefix + m for m in messages if not any(m.endswith(verdict) for verdict in verdicts)]
     return out
 
 
@@ -154,11 +170,16 @@ def _card(d: Denoised) -> dict[str, Any]:
     charts = []
     if d.use == "covariate":
         chart = draw_intervals(f"{title}: slope", names, slope, se, 1.0)
-        charts.append(("Slope of the trait on the LOCO prediction", chart))
-    charts.append(("R² that the prediction adds", draw_bars(f"{title}: R2", names, r2)))
+        charts.append(("Slope on the LOCO prediction, by tested chromosome", chart))
+    charts.append(("R² that the prediction adds, by tested chromosome", draw_bars(f"{title}: R2", names, r2)))
     spread = _score_spread(d)
     if spread:
-        charts.append(("SD of the polygenic score", draw_bars(f"{title}: score", list(spread), list(spread.values()))))
+        bars = draw_bars(f"{title}: score", list(spread), list(spread.values()))
+        charts.append(("SD of the polygenic score, by its chromosome", bars))
+    weights = _count_weights(d)
+    if weights:
+        bars = draw_bars(f"{title}: weights", list(weights), list(weights.values()))
+        charts.append(("Variants with a weight, by chromosome", bars))
     chains = d.record.get("chains") or []
     for key, text in (("h2_path", "h² of the chains"), ("p_path", "share of causal variants of the chains")):
         paths = [[float(v) for v in chain.get(key) or []] for chain in chains]
@@ -180,7 +201,8 @@ def describe_record(record: Mapping[str, Any]) -> tuple[list[tuple[str, str]], l
         if key in NAMES or key in ELSEWHERE or value in (None, [], {}):
             continue
         if isinstance(value, Mapping):
-            tables.append((name, [(str(k).replace("_", " "), _format(v)) for k, v in value.items()]))
+            cells = [(str(k).replace("_", " "), _format(v)) for k, v in value.items()]
+            tables.append((TABLES.get(key, name), [(CELLS.get(k, k), v) for k, v in cells]))
         elif isinstance(value, list) and isinstance(value[0], Mapping):
             for number, part in enumerate(value, 1):
                 figures, inner = describe_record(part)
@@ -222,3 +244,15 @@ def _score_spread(d: Denoised) -> dict[str, float]:
             return {}
         values = score.sel(trait=d.trait).isel(sample=slice(0, MAX_SAMPLES)).values
         return {str(c): float(np.nanstd(v)) for c, v in zip(score["chromosome"].values, values, strict=True)}
+
+
+def _count_weights(d: Denoised) -> dict[str, float]:
+    """Return the number of weights that are not zero per chromosome; empty where the weights are not kept."""
+    path = d.folder / f"{d.trait}.weights.txt.gz"
+    if not path.exists():
+        return {}
+    import pandas as pd
+
+    table = pd.read_csv(path, sep="\t", comment="#", usecols=["chr_name", "effect_weight"], dtype={"chr_name": str})
+    counts = table.loc[table["effect_weight"] != 0, "chr_name"].value_counts()
+    return {str(c): float(counts[c]) for c in sorted(counts.index, key=chromosome_order)}

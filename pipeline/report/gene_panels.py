@@ -12,9 +12,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.io.bundle import Bundle
-from pipeline.report.burdens import Burden, GeneVariants, read_gene_burdens
+from pipeline.io.catalogue import ALL_VARIANTS
+from pipeline.io.mask_variants import Membership, read_mask_variants
+from pipeline.report.burdens import Burden, GeneVariants, Wanted, read_gene_burdens
 from pipeline.report.embed import pack_codes, pack_column, shorten
+from pipeline.report.evidence import read_conditional, read_drivers
 from pipeline.report.tables import Coded, GeneTests, encode_column, iterate_variants
+from pipeline.schema import CONDITIONAL, DRIVERS, MASK_VARIANTS, SINGLE_VARIANTS
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -22,6 +26,8 @@ Label = tuple[str, int, str, str]  # chromosome, position, ref, alt
 MAX_GENES = 200
 MAX_TRAITS = 6  # traits on a gene's page
 MAX_VARIANTS = 300  # variants on a gene's page
+MAX_BURDENS = 12  # masks and bins of a trait with a forest
+ALL_MASKS = "all masks"  # of the omnibus, which has no burden
 COLUMNS = (
     "chromosome",
     "position",
@@ -76,21 +82,28 @@ def choose_panels(tests: GeneTests) -> list[Panel]:
     return panels
 
 
-def make_panels(tests: GeneTests, bundles: Sequence[Bundle], variants: Path, audit: pa.Table | None) -> dict[str, Any]:
+def make_panels(tests: GeneTests, bundles: Sequence[Bundle], results: Path, audit: pa.Table | None) -> dict[str, Any]:
     """Return what the gene pages show, by gene.
 
     Args:
         tests: the gene tests.
         bundles: the studies; without them a gene's variants are those between its ends, and there is no forest.
-        variants: single_variants.parquet.
+        results: folder of single_variants.parquet, mask_variants.parquet, drivers.parquet, conditional_tests.parquet.
         audit: mask_audit.tsv.
     """
     panels = choose_panels(tests)
-    names = tests.label["trait"].labels
-    wanted = [(p.gene, p.chromosome, [names[t] for t in p.traits]) for p in panels]
-    united = read_gene_burdens(bundles, wanted, tests.bins.tolist())
-    singles = _read_singles(variants, panels, united, sorted({t for _, _, traits in wanted for t in traits}))
-    audits = _audit_by_gene(audit, {p.gene for p in panels})
+    names, genes = tests.label["trait"].labels, {p.gene for p in panels}
+    membership = read_mask_variants(results / MASK_VARIANTS.name, genes)
+    wanted = [
+        Wanted(p.gene, p.chromosome, _choose_burdens(tests, p), _membership(membership, p.gene, tests)) for p in panels
+    ]
+    united = read_gene_burdens(bundles, wanted)
+    singles = _read_singles(
+        results / SINGLE_VARIANTS.name, panels, united, sorted({names[t] for p in panels for t in p.traits})
+    )
+    audits = _audit_by_gene(audit, genes)
+    drivers = read_drivers(results / DRIVERS.name, genes)
+    conditional = read_conditional(results / CONDITIONAL.name, genes)
     return {
         p.gene: {
             "chromosome": p.chromosome,
@@ -99,10 +112,34 @@ def make_panels(tests: GeneTests, bundles: Sequence[Bundle], variants: Path, aud
             "traits": [names[t] for t in p.traits],
             "tests": _pack_tests(tests, p.rows),
             "audit": _choose_audit(audits.get(p.gene, []), names[p.traits[0]] if len(p.traits) else ""),
-            **_variant_panel(p, [names[t] for t in p.traits], united.get(p.gene), singles),
+            "drivers": drivers.get(p.gene, []),
+            "conditional": conditional.get(p.gene, []),
+            **_variant_panel(p, [names[t] for t in p.traits], united.get(p.gene), singles, membership.get(p.gene)),
         }
         for p in panels
     }
+
+
+def _membership(known: dict[str, Membership], gene: str, tests: GeneTests) -> Membership | None:
+    """Return the masks of a gene's variants; None where only the mask of all variants was tested, or none is known."""
+    masks = tests.label["mask"]
+    used = {masks.labels[code] for code in np.unique(masks.codes).tolist()}
+    return None if used <= {ALL_VARIANTS} else known.get(gene)
+
+
+def _choose_burdens(tests: GeneTests, panel: Panel) -> tuple[tuple[str, str, float], ...]:
+    """Return (trait, mask, bound) of the rows of a gene, the smallest p-value of a trait first, a dozen per trait."""
+    trait, mask = tests.label["trait"], tests.label["mask"]
+    order = panel.rows[np.argsort(-np.nan_to_num(tests.log10p[panel.rows], nan=-1.0), kind="stable")]
+    chosen: dict[tuple[str, str, float], None] = {}
+    count: dict[str, int] = {}
+    for row in order.tolist():
+        name = mask.labels[mask.codes[row]]
+        key = (trait.labels[trait.codes[row]], name, float(tests.bins[tests.bin[row]]))
+        if key not in chosen and name != ALL_MASKS and count.get(key[0], 0) < MAX_BURDENS:
+            chosen[key] = None
+            count[key[0]] = count.get(key[0], 0) + 1
+    return tuple(chosen)
 
 
 def _pack_tests(tests: GeneTests, rows: Codes) -> dict[str, Any]:
@@ -206,7 +243,9 @@ def _spans(panels: Sequence[Panel], united: dict[str, GeneVariants]) -> tuple[Co
     return (low, np.maximum.accumulate(high)) if len(low) else (np.zeros(1, np.int64), np.zeros(1, np.int64) - 1)
 
 
-def _variant_panel(panel: Panel, traits: list[str], united: GeneVariants | None, singles: _Singles) -> dict[str, Any]:
+def _variant_panel(
+    panel: Panel, traits: list[str], united: GeneVariants | None, singles: _Singles, membership: Membership | None
+) -> dict[str, Any]:
     """Return the variants of a gene, per trait, and its burdens, in the order of position."""
     if united is None:
         own = [
@@ -228,9 +267,16 @@ def _variant_panel(panel: Panel, traits: list[str], united: GeneVariants | None,
         "position": [v[1] for v in labels],
         "ref": [shorten(v[2]) for v in labels],
         "alt": [shorten(v[3]) for v in labels],
+        "category": [] if membership is None else [membership.category.get(_key(v), "") for v in labels],
+        "masks": [] if membership is None else [", ".join(membership.masks.get(_key(v), ())) for v in labels],
         "by_trait": [_trait_columns(*by_trait[t], known, shown, singles.number) for t in traits],
         "burdens": [] if united is None else [_pack_burden(b, traits, shown) for b in united.burdens],
     }
+
+
+def _key(label: Label) -> tuple[int, str, str]:
+    """Return position and alleles in alphabetical order."""
+    return (label[1], min(label[2], label[3]), max(label[2], label[3]))
 
 
 def _strongest(n: int, known: Codes, by_trait: dict[str, tuple[Codes, Codes]], log10p: Floats) -> Codes:
@@ -261,7 +307,9 @@ def _pack_burden(burden: Burden, traits: list[str], shown: dict[int, int]) -> di
     lines = [[s.study, s.beta, s.se, s.n_variants] for s in studies]
     return {
         "trait": traits.index(burden.trait),
+        "mask": burden.mask,
         "bound": burden.bound,
+        "n_variants": len(burden.member),
         "log10p": burden.log10p,
         "q": burden.q,
         "i2": burden.i2,

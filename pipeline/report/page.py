@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pipeline.io.atomic import atomic_path
 from pipeline.io.bundle import Bundle
 from pipeline.report.audit import audit_rows, describe_provenance, missing_rows
+from pipeline.report.brief import strongest_pairs, strongest_rows
 from pipeline.report.denoising import (
     MAX_CARDS,
     MAX_NULL_ROWS,
@@ -38,13 +39,13 @@ from pipeline.schema import MASK_AUDIT
 
 Codes = NDArray[np.int64]
 HERE = Path(__file__).parent
-SCRIPTS = ("values.js", "plots.js", "table.js", "genes.js")
-MAX_TABLE = 20_000  # rows of the searchable table
+SCRIPTS = ("values.js", "plots.js", "table.js", "pictures.js", "genes.js")
+MAX_TABLE = 250_000  # rows of the searchable table
 MAX_HITS = 15
 MAX_SUMMARY = 25  # traits in the tables of the summary
 
 
-def write_report(results: Path, bundles: Sequence[Path]) -> Path:
+def write_report(results: Path, bundles: Sequence[Path], all_figures: bool = False) -> Path:
     """Write ``results/report.html`` and ``results/figures``.
 
     The page needs no network and no other file. With very many results it holds the strongest, and says so.
@@ -53,6 +54,7 @@ def write_report(results: Path, bundles: Sequence[Path]) -> Path:
         results: a directory that ``locomass run`` or ``locomass meta`` left.
         bundles: the study bundles that were combined; without them gene pages have no forest, and the page does not
             say what de-noising did.
+        all_figures: write figures of every trait and test, not only of the strongest traits' first test.
 
     Returns:
         The page.
@@ -65,7 +67,7 @@ def write_report(results: Path, bundles: Sequence[Path]) -> Path:
     studies = open_bundles(bundles)
     audit = read_text_table(results / "mask_audit.tsv", MASK_AUDIT)
     genome, traits, row_tests = lay_genome(tests), order_traits(tests), order_tests(tests)
-    figures = write_figures(results / "figures", tests, genome, traits, row_tests)
+    figures = write_figures(results / "figures", tests, genome, traits, row_tests, everything=all_figures)
     data = _page_data(tests, studies, results, audit, genome, row_tests)
     context = {
         **_summary(tests, studies, traits, row_tests),
@@ -93,7 +95,7 @@ def _page_data(
     if len(tests):
         data["table"] = pack_table(tests)
         data["genes-shared"] = pack_labels(tests, row_tests)
-        data["genes"] = make_panels(tests, studies, results / "single_variants.parquet", audit)
+        data["genes"] = make_panels(tests, studies, results, audit)
     return data
 
 
@@ -114,32 +116,41 @@ def render_page(context: Mapping[str, Any], data: Mapping[str, Any]) -> str:
     )
 
 
-def strongest_rows(log10p: NDArray[np.float64], k: int) -> Codes:
-    """Return the k rows with the smallest p-values, in that order; those without a p-value last."""
-    value = -np.nan_to_num(log10p, nan=-1.0)
-    chosen = np.sort(np.argpartition(value, k)[:k]) if k < len(value) else np.arange(len(value))
-    return chosen[np.argsort(value[chosen], kind="stable")]
-
-
 def pack_table(tests: GeneTests) -> dict[str, Any]:
-    """Return the rows of the searchable table, smallest p-values first, those without one last."""
+    """Return the rows of the searchable table, smallest p-values first, those without one last.
+
+    What belongs to the gene (chromosome, start, rank along the genome) is held once per gene.
+    """
     order = strongest_rows(tests.log10p, MAX_TABLE)
-    labels = {"gene": "gene", "chromosome": "chromosome", "trait": "trait", "mask": "mask", "test": "row_test"}
+    labels = {"gene": "gene", "trait": "trait", "mask": "mask", "test": "row_test", "note": "note"}
     columns: dict[str, Any] = {
         name: {
             "labels": list(tests.label[column].labels),
             "codes": pack_codes(tests.label[column].codes[order], len(tests.label[column].labels)),
         }
-        for name, column in {**labels, "note": "note"}.items()
+        for name, column in labels.items()
     }
-    for name in ("start", "max_maf", "n_studies", "n_variants", "mac", "beta", "se", "log10p"):
-        exact = name in ("start", "max_maf")
-        columns[name] = pack_column(tests.number[name][order], "f8" if exact else "f4")
-    gene = tests.label["gene"]
-    rank = np.zeros(len(gene.labels), np.int64)
-    rank[genes_in_order(tests)] = np.arange(len(np.unique(gene.codes)))
-    columns["place"] = pack_column(rank[gene.codes[order]], "u4")
-    return {"n": len(order), "total": len(tests), "columns": columns}
+    columns["bin"] = pack_codes(tests.bin[order], len(tests.bins))
+    counts = {name: tests.number[name][order] for name in ("n_studies", "n_variants")}
+    for name, values in counts.items():
+        columns[name] = pack_column(values, "u2" if values.max(initial=0) < 0xFFFF else "u4")
+    for name in ("mac", "beta", "se", "log10p"):
+        columns[name] = pack_column(tests.number[name][order], "f4")
+    return {"n": len(order), "total": len(tests), "bins": tests.bins.tolist(), "columns": columns, **_pack_genes(tests)}
+
+
+def _pack_genes(tests: GeneTests) -> dict[str, Any]:
+    """Return chromosome, start and rank along the genome of every gene label."""
+    gene, chromosome = tests.label["gene"], tests.label["chromosome"]
+    found, first = np.unique(gene.codes, return_index=True)
+    start, code, rank = (np.zeros(len(gene.labels), np.int64) for _ in range(3))
+    start[found], code[found] = tests.number["start"][first], chromosome.codes[first]
+    rank[genes_in_order(tests)] = np.arange(len(found))
+    packed = {"start": pack_column(start, "f8"), "place": pack_column(rank, "u4")}
+    return {
+        **packed,
+        "chromosome": {"labels": list(chromosome.labels), "codes": pack_codes(code, len(chromosome.labels))},
+    }
 
 
 def pack_labels(tests: GeneTests, row_tests: Codes) -> dict[str, Any]:
@@ -210,12 +221,8 @@ def _count_variants(studies: Sequence[Bundle]) -> int:
 
 def _top_hits(tests: GeneTests) -> list[dict[str, str]]:
     """Return the smallest p-value of each of the strongest pairs of gene and trait."""
-    order = strongest_rows(tests.log10p, MAX_TABLE)
-    order = order[~np.isnan(tests.log10p[order])]
-    pair = tests.label["gene"].codes[order] * len(tests.label["trait"].labels) + tests.label["trait"].codes[order]
-    first = np.sort(np.unique(pair, return_index=True)[1])[:MAX_HITS]
     hits = []
-    for row in order[first].tolist():
+    for row in strongest_pairs(tests, MAX_HITS).tolist():
         hit = {name: c.labels[c.codes[row]] for name, c in tests.label.items()}
         for name in ("n_variants", "mac", "beta", "se"):
             hit[name] = format_number(float(tests.number[name][row]))

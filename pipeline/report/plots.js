@@ -106,6 +106,7 @@
     }
     document.getElementById("plot-controls").addEventListener("change", draw);
     draw();
+    document.body.dataset.milliseconds = String(Math.round(performance.now()));
     document.body.dataset.plots = "ready";
   }
 

@@ -7,6 +7,7 @@ from typing import Any
 from pipeline.report.series import Genome
 
 BLUE, SKY, ORANGE, GREY, INK = "#0072b2", "#56b4e9", "#d55e00", "#7a7f87", "#1b1f24"  # Okabe and Ito's palette
+PALETTE = (BLUE, ORANGE, "#009e73", "#cc79a7", SKY, "#e69f00", GREY, INK)
 TOOLS = "pan,wheel_zoom,box_zoom,reset,save"
 HEIGHT = 360
 

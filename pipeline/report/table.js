@@ -14,34 +14,48 @@
   }
   const text = (name) => (i) => labels[name][column[name][i]];
   const number = (name) => (i) => formatNumber(column[name][i]);
+  const ofGene = { start: unpack(table.start), place: unpack(table.place), chromosome: unpack(table.chromosome.codes) };
+  const chromosomeOf = (gene) => table.chromosome.labels[ofGene.chromosome[gene]];
   const manyTraits = new Set(column.trait).size > 1;
   const manyStudies = column.n_studies.some((n) => n > 1);
-  // heading, how a cell reads, what it is sorted by
+  // heading, how a cell reads, how to get what it is sorted by
   const heads = [
     ["gene", (i) => geneLink(labels.gene[column.gene[i]]), rankOf("gene")],
-    ["position", (i) => `${labels.chromosome[column.chromosome[i]]}:${column.start[i].toLocaleString("en")}`, column.place],
+    ["position", (i) => `${chromosomeOf(column.gene[i])}:${ofGene.start[column.gene[i]].toLocaleString("en")}`, valueOf("place")],
     ...(manyTraits ? [["trait", text("trait"), rankOf("trait")]] : []),
     ["test", text("test"), rankOf("test")],
     ["mask", text("mask"), rankOf("mask")],
-    ["max. MAF", (i) => String(column.max_maf[i]), column.max_maf],
-    ...(manyStudies ? [["studies", number("n_studies"), column.n_studies]] : []),
-    ["variants", number("n_variants"), column.n_variants],
-    ["allele count", number("mac"), column.mac],
-    ["beta", number("beta"), column.beta],
-    ["SE", number("se"), column.se],
-    ["p", (i) => formatP(column.log10p[i]), column.log10p.map((v) => -v)],
+    ["max. MAF", (i) => String(table.bins[column.bin[i]]), () => column.bin],
+    ...(manyStudies ? [["studies", number("n_studies"), () => column.n_studies]] : []),
+    ["variants", number("n_variants"), () => column.n_variants],
+    ["allele count", number("mac"), () => column.mac],
+    ["beta", number("beta"), () => column.beta],
+    ["SE", number("se"), () => column.se],
+    ["p", (i) => formatP(column.log10p[i]), () => column.log10p.map((v) => -v)],
     ["note", text("note"), rankOf("note")],
   ];
   const TEXT = new Set(["gene", "position", "trait", "test", "mask", "note"]);
   const state = { sort: heads.findIndex(([name]) => name === "p"), descending: false, page: 0, rows: [] };
 
-  // a text column sorts by the alphabetical rank of its labels, numbers in names by value
+  // a text column sorts by the alphabetical rank of its labels, numbers in names by value; made when it is first wanted
   function rankOf(name) {
-    const compare = new Intl.Collator("en", { numeric: true }).compare;
-    const order = labels[name].map((_, code) => code).sort((a, b) => compare(labels[name][a], labels[name][b]));
-    const rank = new Float64Array(order.length);
-    order.forEach((code, k) => { rank[code] = k; });
-    return Float64Array.from(column[name], (code) => rank[code]);
+    return () => {
+      const compare = new Intl.Collator("en", { numeric: true }).compare;
+      const order = labels[name].map((_, code) => code).sort((a, b) => compare(labels[name][a], labels[name][b]));
+      const rank = new Float64Array(order.length);
+      order.forEach((code, k) => { rank[code] = k; });
+      return Float64Array.from(column[name], (code) => rank[code]);
+    };
+  }
+
+  function valueOf(name) {
+    return () => Float64Array.from(column.gene, (gene) => ofGene[name][gene]);
+  }
+
+  const sortKeys = new Map();
+  function sortKey(k) {
+    if (!sortKeys.has(k)) sortKeys.set(k, heads[k][2]());
+    return sortKeys.get(k);
   }
 
   function matches(name, wanted) {
@@ -66,7 +80,8 @@
   }
 
   function sortRows() {
-    const values = heads[state.sort][2];
+    if (heads[state.sort][0] === "p" && !state.descending) return; // rows come by p
+    const values = sortKey(state.sort);
     const turn = state.descending ? -1 : 1;
     state.rows.sort((a, b) => {
       const x = values[a], y = values[b];
@@ -101,6 +116,7 @@
   }
 
   function sortBy(k) {
+    filterRows();
     state.descending = state.sort === k ? !state.descending : false;
     state.sort = k;
     state.page = 0;
@@ -132,10 +148,15 @@
   byId("table-controls").addEventListener("submit", (event) => event.preventDefault());
   byId("previous").addEventListener("click", () => turn(-1));
   byId("next").addEventListener("click", () => turn(1));
-  window.report.findGene = (gene) => {
-    byId("table-controls").reset();
-    byId("find").value = gene;
-    refresh();
+  // the rows of one gene, as columns of codes and numbers; null where there is none
+  window.report.testsOfGene = (name) => {
+    const gene = labels.gene.indexOf(name);
+    const rows = [];
+    for (let i = 0; i < table.n; i++) if (column.gene[i] === gene) rows.push(i);
+    if (gene < 0 || !rows.length) return null;
+    const names = ["trait", "test", "mask", "note", "bin", "log10p", "beta", "se", "n_variants", "mac"];
+    return { chromosome: chromosomeOf(gene), start: ofGene.start[gene],
+      columns: Object.fromEntries(names.map((c) => [c, rows.map((i) => column[c][i])])) };
   };
   drawHead();
   refresh();

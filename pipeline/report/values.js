@@ -3,6 +3,7 @@
 window.report = (() => {
   const KINDS = { u1: Uint8Array, u2: Uint16Array, u4: Uint32Array, i4: Int32Array, f4: Float32Array, f8: Float64Array };
   const parsed = new Map();
+  document.documentElement.classList.add("scripted"); // the style hides what stands in for the scripts
 
   function data(name) {
     if (!parsed.has(name)) {

@@ -18,18 +18,22 @@ from scipy import stats
 
 from pipeline.errors import InputError
 from pipeline.io.bundle import Bundle
-from pipeline.report.burdens import read_gene_burdens
+from pipeline.report.brief import describe_results, strongest_rows
+from pipeline.report.burdens import Wanted, read_gene_burdens
 from pipeline.report.charts import draw_bars, draw_intervals, draw_paths
 from pipeline.report.denoising import describe_record, overlap_verdict
 from pipeline.report.embed import dump_json, format_number, format_p, pack_column, shorten
-from pipeline.report.page import MAX_TABLE, pack_table, strongest_rows, write_report
+from pipeline.report.page import pack_table, write_report
 from pipeline.report.quantiles import compute_lambda, lambda_by_group, qq_band, qq_expected, thin_points
 from pipeline.report.series import collect_series, lay_genome
 from pipeline.report.tables import read_gene_tests
 from pipeline.run import Resources, run_meta_analysis, run_study
-from pipeline.schema import GENE_TESTS, MASK_AUDIT, SINGLE_VARIANTS
+from pipeline.schema import CONDITIONAL, GENE_TESTS, MASK_AUDIT, SINGLE_VARIANTS
 from tests.factories import make_study, write_meta_config
 
+TESTS = {
+    "names": ["burden", "skat"], "max_maf": [0.05, 0.5], "weights": ["flat", "beta_1_25"], "drivers_p": 0.5,
+}  # fmt: skip
 EVIL = "<script>alert('x')</script>"
 
 
@@ -99,7 +103,7 @@ def consortium(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Pat
         config = study.write(folder / study.name)
         run_study(config, folder / f"out_{study.name}", Resources(threads=1), "score-statistics")
         bundles.append(folder / f"out_{study.name}" / "bundle")
-    config = write_meta_config(folder / "meta.yaml", bundles, studies[0])
+    config = write_meta_config(folder / "meta.yaml", bundles, studies[0], tests=TESTS)
     run_meta_analysis(config, bundles, folder / "out", Resources(threads=1), "meta")
     return folder / "out", bundles
 
@@ -236,10 +240,10 @@ def test_predictor_record__every_figure_is_shown_once():
     scalars, tables = describe_record(record)
     assert scalars == [
         ("method", "stack"), ("summary statistics or predictions", "gwas.txt.gz"), ("heritability h²", "0.250"),
-        ("weights", "0.500, 1"), ("used", "yes"),
+        ("used by the null model", "yes"), ("weights", "0.500, 1"),
     ]  # fmt: skip
     assert tables == [
-        ("matched", [("same", "10"), ("swapped", "3")]),
+        ("Variants by match with the fileset", [("same", "10"), ("swapped", "3")]),
         ("parts, 1", [("method", "ridge")]),
         ("parts, 1: q", [("n", "7")]),
     ]
@@ -280,17 +284,18 @@ def test_genome__chromosomes_stand_in_order_without_overlap(tmp_path):
     assert ((genome.x >= genome.left[genome.chromosome]) & (genome.x <= genome.right[genome.chromosome]))[:9].all()
 
 
-def test_pack_table__says_how_many_rows_there_are(tmp_path):
-    rows = gene_rows([f"G{i}" for i in range(MAX_TABLE // 2 + 5)], [1.0, 2.0])
+def test_pack_table__says_how_many_rows_there_are(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.report.page.MAX_TABLE", 40)
+    rows = gene_rows([f"G{i}" for i in range(25)], [1.0, 2.0])
     table = pack_table(read_gene_tests(write_results(tmp_path / "r", rows) / "gene_tests.parquet"))
-    assert (table["n"], table["total"]) == (MAX_TABLE, MAX_TABLE + 10)
+    assert (table["n"], table["total"]) == (40, 50)
 
 
 def test_report__text_of_files_never_becomes_markup(tmp_path):
     rows = gene_rows([EVIL, "a/b & 'c'"], [8.0, 0.3], traits=(EVIL, "<b>y</b>"), note="<i>why</i>")
     page = Page(write_report(write_results(tmp_path / "r", rows), []).read_text(encoding="utf-8"))
     scripts = [attributes for tag, attributes in page.tags if tag == "script"]
-    assert len(scripts) == 5 + 5  # five blocks of data; BokehJS and our four files
+    assert len(scripts) == 5 + 6  # five blocks of data; BokehJS and our five files
     assert not any(tag in ("b", "i") for tag, _ in page.tags)
     assert any(EVIL in text for text in page.text)
     assert EVIL in page.data["genes"]
@@ -352,7 +357,7 @@ def test_gene_page__burdens_equal_sums_over_the_bundles(consortium):
     bundles = [Bundle(path) for path in paths]
     gene, chromosome = next((name, c) for name, (_, c) in bundles[0].index.items())
     trait = next(iter(bundles[0].traits))
-    found = read_gene_burdens(bundles, [(gene, chromosome, [trait])], [0.5])[gene]
+    found = read_gene_burdens(bundles, [Wanted(gene, chromosome, ((trait, "M1", 0.5),))])[gene]
     (burden,) = found.burdens
     member = [found.keys[k] for k in burden.member]
     U, V = np.zeros(len(member)), np.zeros((len(member), len(member)))
@@ -404,3 +409,91 @@ def test_gene_page__shows_the_variants_of_single_variants(consortium):
             assert labels
             assert set(labels) <= own
             assert len(gene["by_trait"][k]["variant"]["data"]) > 0
+
+
+def test_gene_page__burdens_are_those_of_the_table(consortium):
+    """The forest of a mask and bin belongs to the row `burden (flat)` of gene_tests."""
+    results, bundles = consortium
+    page = Page(write_report(results, bundles).read_text(encoding="utf-8"))
+    table = {
+        (r["gene"], r["trait"], r["mask"], r["max_maf"]): r
+        for r in pq.read_table(results / "gene_tests.parquet").to_pylist()
+        if (r["test"], r["weights"]) == ("burden", "flat")
+    }
+    compared = 0
+    for name, gene in page.data["genes"].items():
+        for burden in gene["burdens"]:
+            row = table[name, gene["traits"][burden["trait"]], burden["mask"], burden["bound"]]
+            assert burden["log10p"] == pytest.approx(row["log10p"], rel=1e-9, abs=1e-12)
+            assert burden["n_variants"] == row["n_variants"]
+            compared += 1
+    assert compared > 50
+    assert {b["mask"] for g in page.data["genes"].values() for b in g["burdens"]} == {"M1", "M2"}
+
+
+def test_gene_page__masks_and_categories_are_those_of_the_files(consortium):
+    results, bundles = consortium
+    page = Page(write_report(results, bundles).read_text(encoding="utf-8"))
+    rows = pq.read_table(results / "mask_variants.parquet").to_pylist()
+    listed = {(r["gene"], r["position"], frozenset((r["ref"], r["alt"]))): r for r in rows}
+    definition = {"M1": {"LoF"}, "M2": {"LoF", "missense"}}
+    for row in rows:
+        assert (
+            row["masks"].split(",") == [m for m in definition if row["category"] in definition[m]] or row["masks"] == ""
+        )
+    for name, gene in page.data["genes"].items():
+        for k, position in enumerate(gene["position"]):
+            row = listed[name, position, frozenset((gene["ref"][k], gene["alt"][k]))]
+            assert gene["category"][k] == row["category"]
+            assert gene["masks"][k] == row["masks"].replace(",", ", ")
+
+
+def test_gene_page__drivers_and_conditional_tests_are_those_of_the_tables(consortium):
+    results, bundles = consortium
+    drivers = pq.read_table(results / "drivers.parquet").to_pylist()
+    assert drivers
+    conditional = [
+        {**row, "index_variants": "1:5:A:C"} for row in pq.read_table(results / "gene_tests.parquet").to_pylist()[:7]
+    ]
+    pq.write_table(pa.Table.from_pylist(conditional, schema=CONDITIONAL.arrow), results / CONDITIONAL.name)
+    try:
+        page = Page(write_report(results, bundles).read_text(encoding="utf-8"))
+    finally:
+        (results / CONDITIONAL.name).unlink()
+    genes = page.data["genes"]
+    shown = [c for gene in genes.values() for c in gene["conditional"]]
+    assert sorted(c[5] for c in shown) == sorted(r["log10p"] for r in conditional)
+    assert {c[6] for c in shown} == {"1:5:A:C"}
+    n_found = 0
+    for row in drivers:
+        found = [
+            v
+            for d in genes[row["gene"]]["drivers"]
+            if (d["trait"], d["mask"], d["bound"], d["test"])
+            == (row["trait"], row["mask"], row["max_maf"], f"{row['test']} ({row['weights']})")
+            for v in d["variants"]
+            if v[:3] == [row["position"], row["ref"], row["alt"]]
+        ]
+        for values in found:
+            assert values[3:5] == pytest.approx([row["share"], row["z"]])
+        n_found += len(found)
+    # all of them, but for rows beyond a dozen of a gene and trait
+    assert n_found >= 0.9 * len(drivers)
+
+
+def test_describe_results__strongest_rows_and_counts(tmp_path):
+    rows = gene_rows(["A", "B", "C"], [2.0, 1.0, 400.0, 3.0, math.nan, 0.5], traits=("y",))
+    found = describe_results(write_results(tmp_path / "r", rows))
+    assert (found["genes"], found["traits"], found["gene_tests"], found["missing_p"]) == (3, 1, 6, 1)
+    assert [(r["gene"], r["log10p"]) for r in found["strongest"]] == [("B", 400.0), ("A", 2.0), ("C", 0.5)]
+    assert found["strongest"][0]["p"] == 0.0
+    assert describe_results(tmp_path) == {}
+
+
+def test_figures__of_every_trait_and_test(tmp_path):
+    rows = gene_rows([f"G$_{i}" for i in range(30)], [0.1, 0.7, 9.0], traits=("y$_{", "z"))
+    results = write_results(tmp_path / "r", rows)
+    write_report(results, [])
+    assert len(list((results / "figures").glob("*.png"))) == 2
+    write_report(results, [], all_figures=True)
+    assert len(list((results / "figures").glob("*.svg"))) == 4

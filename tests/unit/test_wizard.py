@@ -53,7 +53,7 @@ def test_proposal_for_a_complete_folder__passes_check(tmp_path):
     }  # fmt: skip
     assert data["genes"] == {"sets": "sets.txt", "annotations": "annotations.txt", "masks": "masks.txt"}
     assert "#   loco: {y: cohort_a.loco}" in text
-    assert "samples: 1,200 of 1,200 in the .fam are analysed" in check_study(path, tmp_path / "out")
+    assert "samples: 1,200 of 1,200 in the .fam are analysed" in check_study(path, tmp_path / "out").lines
 
 
 def test_bare_fileset__proposes_what_is_missing(folder):
