@@ -73,6 +73,20 @@ def simulate_with_msprime(p: Parameters, number: int, n_samples: int, n_sequence
     return assemble_chromosome(variants, dosage, parts, (number - 1) * p.genes_per_chromosome, n_sequenced, rng)
 
 
+def simulate_region(n_samples: int, length: int, growth: float, rng: np.random.Generator) -> NDArray[np.int8]:
+    """Return derived alleles (sites, 2n) of a region of ``length`` bp; sites hit by one mutation only, by position.
+
+    Demography and rates as in `simulate_with_msprime`.
+
+    Raises:
+        InputError: msprime is absent.
+    """
+    trees = _simulate_trees(import_msprime(), growth, length, n_samples, rng)
+    once = np.array([len(site.mutations) == 1 for site in trees.sites()], dtype=np.bool_)
+    alleles: NDArray[np.int8] = trees.genotype_matrix()[once].astype(np.int8)
+    return alleles
+
+
 def _simulate_trees(msprime: Any, growth: float, length: int, n_samples: int, rng: np.random.Generator) -> Any:
     """Return a tree sequence with mutations."""
     seeds = rng.integers(1, 2**31 - 1, size=2).tolist()
