@@ -25,13 +25,14 @@ from pipeline.errors import GENE_FAILURES, ConfigError, MatchError
 from pipeline.gene_tests.acat import combine_log_p
 from pipeline.gene_tests.base import ScoreStatistics, TestResult, missing_result
 from pipeline.gene_tests.registry import TESTS, evaluate
+from pipeline.gene_tests.step_up import SEARCHES
 from pipeline.io.bundle import Bundle, StudyGene, open_once
 from pipeline.io.catalogue import Catalogue, unordered_key
 from pipeline.io.parts import count_rows
 from pipeline.io.results import concatenate_parquet, read_parts, write_parquet, write_tsv_parts
 from pipeline.kernels.tails import chi2_logsf
 from pipeline.schema import DRIVERS, GENE_TESTS, MASK_AUDIT, PATHWAY_TESTS, SINGLE_VARIANTS, TableSchema
-from pipeline.stages.drivers import SEARCHES, driver_rows
+from pipeline.stages.drivers import driver_rows
 from pipeline.stages.pathways import PATHWAY, make_parameters, run_pathways
 from pipeline.stages.shared_burdens import (
     MODE_OF,

@@ -24,7 +24,11 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = Settings(arguments.seed, arguments.permutations, arguments.engine)
     if arguments.report:
-        raise SystemExit("not yet")
+        from studies.grouping.report import write_report
+        from studies.grouping.summary import Rates
+
+        write_report(Rates(settings, read_checkpoint(arguments.checkpoint, settings)))
+        return
     done = run_units(
         settings, list_units(range(arguments.replicates)), arguments.checkpoint, arguments.processes, arguments.minutes
     )

@@ -51,9 +51,7 @@ SCENARIOS: dict[str, Scenario] = {
     "1": Scenario("rarer is stronger"),
     "1b": Scenario("rarer is stronger, one variant in six causal", damaging=1 / 6),
     "2": Scenario("constant effects, causal variants below 3 %", effect="constant", max_maf=0.03),
-    "2b": Scenario(
-        "constant effects, one variant in six causal", effect="constant", max_maf=0.03, damaging=1 / 6
-    ),
+    "2b": Scenario("constant effects, one variant in six causal", effect="constant", max_maf=0.03, damaging=1 / 6),
     "3": Scenario("mixed directions", protective=0.5, strength=2.5),
     "4a": Scenario("function known well", accuracy=0.98),
     "4b": Scenario("function known badly", accuracy=0.6),
@@ -118,7 +116,9 @@ def _make_pool(rng: np.random.Generator, engine: str, size: int) -> Haplotypes:
             return np.ascontiguousarray(sites[:, np.sort(order[: int(np.searchsorted(seen, size)) + 1])])
 
 
-def draw_effects(pool: Haplotypes, scenario: Scenario, variance: float, rng: np.random.Generator) -> tuple[Floats, Booleans]:
+def draw_effects(
+    pool: Haplotypes, scenario: Scenario, variance: float, rng: np.random.Generator
+) -> tuple[Floats, Booleans]:
     """Return effects per minor allele (m,), scaled to a variance, and which variants are damaging."""
     q = pool.mean(axis=0)
     damaging = rng.random(q.size) < scenario.damaging
