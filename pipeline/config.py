@@ -129,7 +129,7 @@ class Genes(_Struct, frozen=True):
 
 
 class StepUp(_Struct, frozen=True):
-    """How the searches over groupings of variants run: step-up, all-maf, groupings, subsets, cut-off, pathway-step-up."""
+    """How the searches over groupings of variants run, and pathway-step-up."""
 
     weights: Annotated[
         Literal["constant", "inverse-sd", "both"], Meta(description="of variants; both: the better of the two")

@@ -188,7 +188,7 @@ def describe_status(path: Path) -> list[str]:
         elif stage in directory.stages:
             whole = directory.is_done(stage, directory.stages[stage]["digest"])
             lines.append(f"{name}: {'done' if whole else 'outputs were changed or removed; it will run again'}")
-        elif stage != "genotypes":
+        elif stage not in ("genotypes", "permutation"):  # no run must have these
             lines.append(f"{name}: not begun")
     return lines
 

@@ -35,9 +35,9 @@ from pipeline.io.loco import read_prediction_list
 from pipeline.io.null_models import NullModels, read_array, read_null_models
 from pipeline.plan import RunDirectory
 from pipeline.provenance import digest_arrays, digest_value, write_provenance
+from pipeline.schema import PERMUTATION_TESTS
 from pipeline.stages.denoise import denoise
 from pipeline.stages.meta import MetaTask, check_genes, count_failed, plan_tasks, run_meta
-from pipeline.schema import PERMUTATION_TESTS
 from pipeline.stages.pathways import make_parameters
 from pipeline.stages.score_statistics import bound_batch, compute_score_statistics, plan_batches
 from pipeline.stages.score_statistics.genotypes import open_context, write_context
@@ -45,6 +45,7 @@ from pipeline.stages.score_statistics.permute import (
     STRATA,
     PermutationOptions,
     PermuteBatch,
+    count_failed_genes,
     gather_permutations,
     plan_permutations,
 )
@@ -273,7 +274,7 @@ class StudyRun:
         )
         if self.directory.is_done("permutation", digest):
             log.info("permutation: up to date")
-            return 0
+            return count_failed_genes(table)
         models = self.run_denoise()
         parts = self.directory.parts_folder("permutation", digest_value([digest, self.batch_bytes]))
         score = self.config.score_statistics
@@ -286,10 +287,10 @@ class StudyRun:
         self.directory.begin("permutation", parts, ("permutation",), len(tasks))
         with self._timed("permutation"), self.progress("permutation", len(tasks)) as done:
             self.executor.run(PermuteBatch(self.out / "denoise", digest, options), tasks, done)
-        failed = gather_permutations(tasks, table)
+        gather_permutations(tasks, table)
         self.directory.finish("permutation", digest, [PERMUTATION_TESTS.name])
         self.directory.parts_folder("permutation", "none")
-        return failed
+        return count_failed_genes(table)
 
     def _strata(self, name: str) -> NDArray[np.int64]:
         """Return the level of a categorical covariate of every analysed sample.
@@ -388,9 +389,9 @@ def run_study(
         elif last >= 2:
             bundle = run.run_score_statistics()
             if last >= 3:
-                run.run_permutation()
+                failed = run.run_permutation()
                 genes = _Genes(run.catalogue, config.genes, config.maf, run.folder)
-                failed = _run_tests(directory, [bundle], genes, config.tests, executor, resources.progress, last >= 4)
+                failed += _run_tests(directory, [bundle], genes, config.tests, executor, resources.progress, last >= 4)
         write_provenance(
             directory.path / "provenance.json", configuration=msgspec.to_builtins(config),
             inputs={p: e["digest"] for p, e in directory.files.items()}, stages=directory.stages, started=started,

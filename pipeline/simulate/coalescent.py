@@ -127,11 +127,16 @@ def _choose_gene(
     rare: NDArray[np.bool_],
     rng: np.random.Generator,
 ) -> NDArray[np.int64]:
-    """Return the sites of one gene, ascending, drawn among the rare ones of its interval."""
-    start = length * (gene + 1) / (p.genes_per_chromosome + 1)
-    inside = np.flatnonzero(
-        rare & (position >= start) & (position < start + GENE_BP_PER_VARIANT["msprime"] * p.variants_per_gene)
-    )
+    """Return the sites of one gene, ascending, drawn among the rare ones of its interval.
+
+    The interval grows, at most to the next gene, where the people sequenced show too few rare sites in it.
+    """
+    room = length / (p.genes_per_chromosome + 1)
+    start = room * (gene + 1)
+    after = np.flatnonzero(rare & (position >= start) & (position < start + room))
+    inside = after[position[after] < start + GENE_BP_PER_VARIANT["msprime"] * p.variants_per_gene]
+    if inside.size < p.variants_per_gene:
+        inside = after[: p.variants_per_gene]
     _require(inside.size, p.variants_per_gene, f"rare variants in gene {gene + 1} of chromosome {number}")
     return np.sort(rng.choice(inside, p.variants_per_gene, replace=False))
 

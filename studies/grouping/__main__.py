@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 from pathlib import Path
 
 import studies.grouping as study
 from studies.grouping.design import list_units
 from studies.grouping.run import Settings, read_checkpoint, run_units
+from studies.grouping.subset import check_subset, run_subset
 
 
 def main() -> None:
@@ -20,8 +22,14 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no unit after this")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--subset", action="store_true", help="a small study with checks; exit code 1 if one fails")
     parser.add_argument("--report", action="store_true", help="run nothing; write the page and its figures")
     arguments = parser.parse_args()
+    if arguments.subset:
+        with tempfile.TemporaryDirectory() as folder:
+            checks = list(check_subset(run_subset(Path(folder) / "subset.jsonl", arguments.processes)))
+        print("\n".join(f"{'ok  ' if holds else 'FAIL'} {what}" for what, holds in checks))
+        raise SystemExit(not all(holds for _, holds in checks))
     settings = Settings(arguments.seed, arguments.permutations, arguments.engine)
     if arguments.report:
         from studies.grouping.report import write_report

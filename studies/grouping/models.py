@@ -90,7 +90,7 @@ def summarise(sample: Sample) -> ScoreStatistics:
     )  # fmt: skip
 
 
-def test_sample(sample: Sample, permutations: int, seed: int, models: tuple[str, ...] = MODELS) -> dict[str, bool]:
+def decide(sample: Sample, permutations: int, seed: int, models: tuple[str, ...] = MODELS) -> dict[str, bool]:
     """Return which models reject at `ALPHA`.
 
     A search has p = (1 + k)/(1 + permutations) and stops early once k is so large that p stays above `ALPHA`; the

@@ -88,7 +88,10 @@ def _list_beside(rates: Rates) -> Iterator[str]:
 def _list_power(rates: Rates) -> Iterator[str]:
     """Give a table of all models of the paper per simulation; the best is bold."""
     yield "\n## Power of every model of the paper\n"
-    yield "Power in per cent, mean over the effect sizes: quantitative / case-control; **bold**: the best. Empirical variance."
+    yield (
+        "Power in per cent, mean over the effect sizes: quantitative / case-control; **bold**: the best. "
+        "Empirical variance."
+    )
     columns = [(w, s) for s in SIGNS for w in WEIGHTS]
     titles = {"fixed": "unsigned", "data": "signed"}
     for scenario, description in SCENARIOS.items():
@@ -115,8 +118,8 @@ def _list_null(rates: Rates) -> Iterator[str]:
     yield f"\n## Type I error at {ALPHA}\n"
     yield (
         f"Share of {n:,} null genes rejected. The 99 % binomial interval is {low / n:.4f} to {high / n:.4f}; **bold**: "
-        f"above, _italic_: below. With {len(MODELS)} models and two traits, one or two of {2 * len(MODELS)} cells leave "
-        "it by chance.\n"
+        f"above, _italic_: below. With {len(MODELS)} models and two traits, one or two of {2 * len(MODELS)} cells "
+        "leave it by chance.\n"
     )
     yield "| model | " + " | ".join(TRAITS) + " |"
     yield "|---|" + "---:|" * len(TRAITS)

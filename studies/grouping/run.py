@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from pipeline.errors import InputError
 from pipeline.simulate.pool import Haplotypes
 from studies.grouping.design import EFFECTS, GENE_SIZES, N_PEOPLE, SCENARIOS, TRAITS, Unit, draw_sample, make_pools
-from studies.grouping.models import MODELS, test_sample
+from studies.grouping.models import MODELS, decide
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def run_unit(settings: Settings, pools: list[Haplotypes], unit: Unit) -> list[in
     for g, pool in enumerate(pools):
         rng = np.random.default_rng([*cell, g])
         sample = draw_sample(pool, unit, rng, settings.people)
-        found = test_sample(sample, settings.permutations, int(rng.integers(2**31)), settings.models)
+        found = decide(sample, settings.permutations, int(rng.integers(2**31)), settings.models)
         for name, rejected in found.items():
             hits[name] |= int(rejected) << g
     return list(hits.values())
@@ -99,7 +99,8 @@ def run_units(
         open(checkpoint, "a", encoding="utf-8") as handle,
         ProcessPoolExecutor(processes, initializer=_start_worker, initargs=(settings,)) as pool,
     ):
-        running = {pool.submit(_run_in_worker, unit) for unit in islice(waiting, 2 * processes)}
+        first = islice(waiting, 2 * processes if minutes > 0 else 0)
+        running = {pool.submit(_run_in_worker, unit) for unit in first}
         while running:
             finished, running = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:

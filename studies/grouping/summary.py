@@ -70,11 +70,16 @@ class Rates:
         return float(np.mean([self.cells[trait, scenario, e][:, k].mean() for e in wanted]))
 
     def compare(
-        self, traits: Sequence[str], scenarios: Sequence[str], first: Sequence[str], second: Sequence[str]
+        self,
+        traits: Sequence[str],
+        scenarios: Sequence[str],
+        first: Sequence[str],
+        second: Sequence[str],
+        effects: Sequence[float] = EFFECTS,
     ) -> Difference:
         """Return the mean power of some models less that of others, paired within replicates, cells weighing alike."""
         a, b = ([self.place[name] for name in names] for names in (first, second))
-        parts = [self.cells[t, s, e] for t in traits for s in scenarios for e in EFFECTS]
+        parts = [self.cells[t, s, e] for t in traits for s in scenarios for e in effects]
         paired = [part[:, a].mean(axis=1) - part[:, b].mean(axis=1) for part in parts]
         value = float(np.mean([p.mean() for p in paired]))
         return Difference(value, float(np.sqrt(np.sum([p.var(ddof=1) / len(p) for p in paired]))) / len(paired))

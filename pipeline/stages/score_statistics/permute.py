@@ -36,6 +36,7 @@ from pipeline.stages.score_statistics.sharing import individual_trait, list_memb
 
 Floats = NDArray[np.float64]
 STRATA = "strata.npy"
+FAILED = "no statistics"
 #: a variant whose frequency equals a bound is in the bin, whatever the rounding of the bound
 _ROUNDING = 1 - 1e-12
 LN10 = float(np.log(10.0))
@@ -134,12 +135,16 @@ class PermuteBatch:
         return task.part.name
 
 
-def gather_permutations(tasks: Sequence[PermutationTask], path: Path) -> int:
-    """Put the parts together as one table; return the number of genes that have a row without a p-value."""
+def gather_permutations(tasks: Sequence[PermutationTask], path: Path) -> None:
+    """Put the parts together as one table."""
     table = pa.concat_tables([PERMUTATION_TESTS.arrow.empty_table(), *(pq.read_table(task.part) for task in tasks)])
     write_parquet(path, table)
-    p, gene = table.column("p").to_numpy(), table.column("gene").to_numpy(zero_copy_only=False)
-    return len(set(gene[np.isnan(p)].tolist()))
+
+
+def count_failed_genes(path: Path) -> int:
+    """Return the number of genes with a row that failed, as opposed to one that has nothing to search."""
+    table = pq.read_table(path, columns=["gene", "note"]).to_pydict()
+    return len({gene for gene, note in zip(table["gene"], table["note"], strict=True) if note.startswith(FAILED)})
 
 
 def _search_batch(
@@ -192,7 +197,7 @@ def _search_gene(
         if searches:
             results |= search_individuals(genotypes, individual, searches, options.parameters.resampling)
     except GENE_FAILURES as error:
-        results |= {search.name: missing_result(1, f"no statistics: {error}") for search in searches}
+        results |= {search.name: missing_result(1, f"{FAILED}: {error}") for search in searches}
     return {name: results[name] for name in options.tests}
 
 
