@@ -129,7 +129,7 @@ class Genes(_Struct, frozen=True):
 
 
 class StepUp(_Struct, frozen=True):
-    """How the searches over groupings of variants run: step-up, all-maf, groupings, pathway-step-up."""
+    """How the searches over groupings of variants run, and pathway-step-up."""
 
     weights: Annotated[
         Literal["constant", "inverse-sd", "both"], Meta(description="of variants; both: the better of the two")
@@ -179,7 +179,7 @@ class Tests(_Struct, frozen=True):
             "auto: where calibrated variances are used"
         ),
     ] = "auto"
-    step_up: Annotated[StepUp, Meta(description="how step-up, all-maf and groupings search")] = StepUp()
+    step_up: Annotated[StepUp, Meta(description="how the searches over groupings run")] = StepUp()
     drivers_p: Annotated[
         float, Meta(ge=0, le=1, description="rows with a p-value below this have their variants in drivers.parquet")
     ] = 1e-4
@@ -237,6 +237,24 @@ class ScoreStatistics(_Struct, frozen=True):
     ] = "0/2"
 
 
+class Permutation(_Struct, frozen=True):
+    """Searches by permutation of this study's own residuals; masks, bins, weights and signs are those of `tests`."""
+
+    tests: Annotated[
+        list[Literal["step-up", "all-maf", "groupings", "subsets", "cut-off"]],
+        Meta(description="searches repeated on every permutation, into permutation_tests.parquet; none by default"),
+    ] = []
+    variance: Annotated[
+        Literal["model", "empirical"],
+        Meta(
+            description="of a burden: of the null model, or from the residuals of its carriers (Hoffmann et al. 2010)"
+        ),
+    ] = "model"
+    strata: Annotated[
+        str | None, Meta(description="categorical covariate within whose levels residuals are permuted")
+    ] = None
+
+
 class RunConfig(_Struct, frozen=True, kw_only=True):
     """Configuration of `locomass run`."""
 
@@ -251,6 +269,7 @@ class RunConfig(_Struct, frozen=True, kw_only=True):
     predictor: Predictor = Predictor()
     score_statistics: ScoreStatistics = ScoreStatistics()
     tests: Tests = Tests()
+    permutation: Permutation = Permutation()
     maf: Annotated[Maf, Meta(description="which frequency decides and weights: joint, study, or {external: FILE}")] = (
         "joint"
     )

@@ -22,7 +22,15 @@ from pipeline.io.parts import count_rows
 from pipeline.provenance import digest_file, digest_value, write_json
 
 #: Raised by one whenever a stage's numbers change for the same inputs.
-STAGE_VERSIONS = {"genotypes": 1, "predict": 1, "denoise": 1, "score_statistics": 1, "meta": 1, "report": 2}
+STAGE_VERSIONS = {
+    "genotypes": 1,
+    "predict": 1,
+    "denoise": 1,
+    "score_statistics": 1,
+    "permutation": 1,
+    "meta": 1,
+    "report": 2,
+}
 PLAN, LOCK = "plan.json", ".lock"
 
 
@@ -233,7 +241,7 @@ def read_status(path: Path) -> dict[str, Any]:
         elif stage in directory.stages:
             whole = directory.is_done(stage, directory.stages[stage]["digest"])
             stages[stage] = {"state": "done" if whole else "changed"}
-        elif stage != "genotypes":
+        elif stage not in ("genotypes", "permutation"):  # no run must have these
             stages[stage] = {"state": "not begun"}
     return {"lock": _lock_status(path / LOCK), "stages": stages}
 

@@ -132,8 +132,9 @@ def run_study(
         elif last >= 2:
             bundle = run.run_score_statistics()
             if last >= 3:
+                failed = run.run_permutation()
                 genes = _Genes(run.catalogue, config.genes, config.maf, run.folder)
-                failed = _run_tests(directory, [bundle], genes, config.tests, executor, resources.progress, last >= 4)
+                failed += _run_tests(directory, [bundle], genes, config.tests, executor, resources.progress, last >= 4)
         write_provenance(
             directory.path / "provenance.json", configuration=msgspec.to_builtins(config),
             inputs={p: e["digest"] for p, e in directory.files.items()}, stages=directory.stages, started=started,

@@ -221,6 +221,32 @@ PATHWAY_TESTS = TableSchema(
     ),
 )
 
+PERMUTATION_TESTS = TableSchema(
+    "permutation_tests.parquet",
+    "one row per gene, trait, mask, bin and search, by permutation of this study's residuals",
+    (
+        Column("gene", _text, "name of the gene or set"),
+        Column("chromosome", _text, "as in the sets"),
+        Column("trait", _text, "trait"),
+        Column("mask", _text, "mask"),
+        Column("max_maf", _f64, "upper bound of the frequency bin, inclusive"),
+        Column("test", _text, "search: step-up, all-maf, groupings, subsets, cut-off"),
+        Column("n_samples", _i64, "samples of the trait"),
+        Column("n_variants", _i32, "polymorphic variants of the row"),
+        Column("mac", _f64, "summed count of the counted allele"),
+        Column("statistic", _f64, "largest z2 of the search"),
+        Column("p", _f64, "p-value"),
+        Column("log10p", _f64, "-log10 of the p-value"),
+        Column("p_error", _f64, "relative Monte Carlo error of p"),
+        Column("method", _text, "permutation or bernoulli-resampling; +pareto-tail where p is extrapolated"),
+        Column("permutations", _i64, "replicates drawn"),
+        Column("exceedances", _i64, "of these: at or above the statistic"),
+        Column("grouping", _text, "the grouping that won; empty for step-up"),
+        Column("chosen", _text, "sign, position and counted allele of the variants of the winning set, by commas"),
+        Column("note", _text, "why there is no p-value"),
+    ),
+)
+
 CONDITIONAL = TableSchema(
     "conditional_tests.parquet",
     "gene tests with index variants regressed out",
@@ -284,8 +310,8 @@ NULL_MODELS = TableSchema(
 #: Folders of a bundle that need not be there
 OPTIONAL_TABLES = (BUNDLE_CALIBRATED, BUNDLE_COLLAPSED, BUNDLE_REPLICATES)
 ALL_TABLES = (
-    BUNDLE_VARIANTS, BUNDLE_GENES, *OPTIONAL_TABLES, GENE_TESTS, SINGLE_VARIANTS, DRIVERS, PATHWAY_TESTS, CONDITIONAL,
-    MASK_AUDIT, MASK_VARIANTS, NULL_MODELS,
+    BUNDLE_VARIANTS, BUNDLE_GENES, *OPTIONAL_TABLES, GENE_TESTS, SINGLE_VARIANTS, DRIVERS, PATHWAY_TESTS,
+    PERMUTATION_TESTS, CONDITIONAL, MASK_AUDIT, MASK_VARIANTS, NULL_MODELS,
 )  # fmt: skip
 
 #: Arrays that cross a stage as Zarr stores: name -> (dims, dtype, meaning)

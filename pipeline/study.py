@@ -21,14 +21,26 @@ from numpy.typing import NDArray
 
 from pipeline.cluster import Executor
 from pipeline.config import RunConfig
+from pipeline.errors import ConfigError, suggest
 from pipeline.inputs import predictor_files
 from pipeline.io.catalogue import Catalogue, StudyVariants, locate_variants, open_catalogue
 from pipeline.io.cohort import Cohort, open_cohort
 from pipeline.io.null_models import NullModels, read_array, read_null_models
 from pipeline.plan import RunDirectory
 from pipeline.provenance import digest_arrays, digest_value
+from pipeline.schema import PERMUTATION_TESTS
 from pipeline.stages.denoise import denoise
+from pipeline.stages.pathways import make_parameters
 from pipeline.stages.score_statistics import bound_batch, compute_score_statistics, plan_batches
+from pipeline.stages.score_statistics.genotypes import open_context, write_context
+from pipeline.stages.score_statistics.permute import (
+    STRATA,
+    PermutationOptions,
+    PermuteBatch,
+    count_failed_genes,
+    gather_permutations,
+    plan_permutations,
+)
 from pipeline.stages.score_statistics.sharing import traits_to_calibrate
 
 log = logging.getLogger("locomass")
@@ -212,6 +224,60 @@ class StudyRun:
         self.directory.finish("score_statistics", digest, ["bundle", "denoise", "null_models.tsv"])
         self.directory.parts_folder("score_statistics", "none")
         return bundle
+
+    def run_permutation(self) -> int:
+        """Searches by permutation, if the configuration asks for any; return the number of genes that failed."""
+        p, t = self.config.permutation, self.config.tests
+        table = self.out / PERMUTATION_TESTS.name
+        if not p.tests:
+            table.unlink(missing_ok=True)
+            return 0
+        parameters = make_parameters(t.step_up)
+        options = PermutationOptions(
+            tuple(p.tests), p.variance, tuple(sorted(set(t.max_maf))), parameters, p.strata is not None
+        )
+        strata = self._strata(p.strata) if p.strata else np.empty(0, np.int64)
+        masks = digest_arrays(self.catalogue.member, *self.catalogue.columns.values(), strata)
+        digest = self.directory.stage_digest(
+            "permutation",
+            {},
+            [str(options), self.catalogue.masks, list(self.catalogue.columns)],
+            self.score_digest,
+            masks,
+        )
+        if self.directory.is_done("permutation", digest):
+            log.info("permutation: up to date")
+            return count_failed_genes(table)
+        models = self.run_denoise()
+        parts = self.directory.parts_folder("permutation", digest_value([digest, self.batch_bytes]))
+        score = self.config.score_statistics
+        batches = plan_batches(
+            self.cohort, self.catalogue, self.found, score, parts, self.kept_folder, self.config.study, self.batch_bytes
+        )
+        tasks = plan_permutations(batches, self.catalogue, self.found)
+        write_context(parts, self.cohort, open_context(self.cohort, models, score.x_coding, self.config.genome_build))
+        np.save(parts / STRATA, strata)
+        self.directory.begin("permutation", parts, ("permutation",), len(tasks))
+        with self._timed("permutation"), self.progress("permutation", len(tasks)) as done:
+            self.executor.run(PermuteBatch(self.out / "denoise", digest, options), tasks, done)
+        gather_permutations(tasks, table)
+        self.directory.finish("permutation", digest, [PERMUTATION_TESTS.name])
+        self.directory.parts_folder("permutation", "none")
+        return count_failed_genes(table)
+
+    def _strata(self, name: str) -> NDArray[np.int64]:
+        """Return the level of a categorical covariate of every analysed sample.
+
+        Raises:
+            ConfigError: there is no such covariate.
+        """
+        known = [key for key, values in self.cohort.covariates.items() if values.dtype.kind != "f"]
+        if name not in known:
+            raise ConfigError(
+                f"key permutation.strata: no categorical covariate '{name}'{suggest(name, known)}; list it under "
+                "covariates: categorical"
+            )
+        return np.unique(self.cohort.covariates[name].astype(str), return_inverse=True)[1].astype(np.int64)
 
     @contextmanager
     def _timed(self, name: str) -> Iterator[None]:

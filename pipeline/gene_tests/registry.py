@@ -20,13 +20,7 @@ from pipeline.gene_tests.components import Components, check_statistics, take_va
 from pipeline.gene_tests.heterogeneity import burden_het, random_effects, skat_het
 from pipeline.gene_tests.skat import skat, skat_joint
 from pipeline.gene_tests.skat_o import skat_o, skat_o_exact
-from pipeline.gene_tests.step_up import (
-    DEFAULT,
-    StepUpParameters,
-    compute_all_maf,
-    compute_groupings,
-    compute_step_up,
-)
+from pipeline.gene_tests.step_up import DEFAULT, StepUpParameters, compute_search
 from pipeline.gene_tests.variable_threshold import variable_threshold
 from pipeline.gene_tests.weights import parse_weights
 
@@ -50,6 +44,11 @@ class GeneTest:
     summary: str
 
 
+def _searcher(name: str) -> Callable[[Components, str], TestResult]:
+    """Return the test that runs one search."""
+    return lambda c, _: compute_search(name, c.stats, c.step_up, c.replicates)
+
+
 TESTS: dict[str, GeneTest] = {
     test.name: test
     for test in (
@@ -66,27 +65,11 @@ TESTS: dict[str, GeneTest] = {
         GeneTest("skat-het", skat_het, "bin", "each", "SKAT with effects independent between studies"),
         GeneTest("burden-het", burden_het, "bin", "each", "burden with a free effect in every study"),
         GeneTest("random-effects", random_effects, "bin", "each", "burden with a mean and a between-study effect"),
-        GeneTest(
-            "step-up",
-            lambda c, _: compute_step_up(c.stats, c.step_up, c.replicates),
-            "bin",
-            "none",
-            "step-up search over variants",
-        ),
-        GeneTest(
-            "all-maf",
-            lambda c, _: compute_all_maf(c.stats, c.step_up, c.replicates),
-            "bin",
-            "none",
-            "best threshold by resampling",
-        ),
-        GeneTest(
-            "groupings",
-            lambda c, _: compute_groupings(c.stats, c.step_up, c.replicates),
-            "bin",
-            "none",
-            "best annotation and threshold",
-        ),
+        GeneTest("step-up", _searcher("step-up"), "bin", "none", "step-up search over variants"),
+        GeneTest("all-maf", _searcher("all-maf"), "bin", "none", "best threshold by resampling"),
+        GeneTest("groupings", _searcher("groupings"), "bin", "none", "best annotation and threshold"),
+        GeneTest("subsets", _searcher("subsets"), "bin", "none", "best of all subsets of up to 12 variants"),
+        GeneTest("cut-off", _searcher("cut-off"), "bin", "none", "all variants of the bin, with the searches' signs"),
     )
 }
 

@@ -8,16 +8,24 @@ study has shared permutation replicates of U, their sum over studies takes the p
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import InputError
+from pipeline.errors import ConfigError, InputError, suggest
 from pipeline.gene_tests.base import ScoreStatistics, TestResult, missing_result
-from pipeline.gene_tests.groupings import Search, build_groupings, group_by_columns, inverse_sd_weights, plan_searches
+from pipeline.gene_tests.groupings import (
+    Groupings,
+    Search,
+    build_groupings,
+    build_subsets,
+    group_by_columns,
+    inverse_sd_weights,
+    plan_searches,
+)
 from pipeline.gene_tests.resampling import DrawBlock, ResampledP, Resampling, resample_p
 from pipeline.kernels.step_up import CONSTANT, SearchPlan, run_search, search_scores, sign_weights
 
@@ -35,8 +43,8 @@ class StepUpParameters:
     Attributes:
         weights: ``constant``, ``inverse-sd`` or ``both``.
         signs: ``fixed`` or ``data``.
-        categorical: annotation columns that are codes, for `compute_groupings`.
-        low_is_damaging: annotation columns such as SIFT, for `compute_groupings`.
+        categorical: annotation columns that are codes, for the search ``groupings``.
+        low_is_damaging: annotation columns such as SIFT, for the search ``groupings``.
         resampling: when to stop.
     """
 
@@ -48,6 +56,8 @@ class StepUpParameters:
 
 
 DEFAULT = StepUpParameters()
+#: names of the searches, as in the configuration
+SEARCHES = ("step-up", "all-maf", "groupings", "subsets", "cut-off")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,33 +77,52 @@ class SearchOutcome:
     grouping: tuple[tuple[str, ...], ...]
 
 
-def compute_step_up(
-    statistics: ScoreStatistics, parameters: StepUpParameters = DEFAULT, replicates: Floats | None = None
-) -> TestResult:
-    """Test a gene by the step-up search; see `search_statistics`."""
-    search = Search("step-up", None, parameters.weights, parameters.signs)
-    return search_statistics(statistics, [search], parameters.resampling, replicates)["step-up"]
+def build_search(
+    name: str, maf: Floats, annotations: Mapping[str, Floats], parameters: StepUpParameters = DEFAULT
+) -> Search:
+    """Return a search by the name of its test.
 
+    ``step-up``: add variants one by one; ``all-maf``: every frequency as a threshold; ``groupings``: every functional
+    grouping (`group_by_columns`) and all variants together, crossed with every threshold; ``subsets``: all sets of up
+    to 12 variants; ``cut-off``: all variants as one set, with the weights and signs of the parameters.
 
-def compute_all_maf(
-    statistics: ScoreStatistics, parameters: StepUpParameters = DEFAULT, replicates: Floats | None = None
-) -> TestResult:
-    """Test a gene by its best frequency threshold, every frequency tried; see `search_statistics`."""
-    search = Search("all-maf", build_groupings(statistics.maf), parameters.weights, parameters.signs)
-    return search_statistics(statistics, [search], parameters.resampling, replicates)["all-maf"]
+    Args:
+        name: one of `SEARCHES`.
+        maf: (m,) frequencies.
+        annotations: (m,) columns by name; read by ``groupings``.
+        parameters: weights, signs, kinds of columns.
 
-
-def compute_groupings(
-    statistics: ScoreStatistics, parameters: StepUpParameters = DEFAULT, replicates: Floats | None = None
-) -> TestResult:
-    """Test a gene by its best functional grouping and frequency threshold, all combinations tried.
-
-    The groupings are those of `group_by_columns` and all variants together; see `search_statistics`.
+    Raises:
+        InputError: ``subsets`` of more than 12 variants.
+        ConfigError: the name, or a column that the parameters name, is unknown.
     """
-    groups = {"all variants": np.ones(statistics.n_variants, dtype=np.bool_)}
-    groups |= group_by_columns(statistics.annotations, parameters.categorical, parameters.low_is_damaging)
-    search = Search("groupings", build_groupings(statistics.maf, groups), parameters.weights, parameters.signs)
-    return search_statistics(statistics, [search], parameters.resampling, replicates)["groupings"]
+    if name not in SEARCHES:
+        raise ConfigError(f"unknown search {name!r}{suggest(name, SEARCHES)}")
+    walk: Groupings | None = None
+    if name == "all-maf":
+        walk = build_groupings(maf)
+    elif name == "groupings":
+        groups = {"all variants": np.ones(maf.shape[0], dtype=np.bool_)}
+        groups |= group_by_columns(annotations, parameters.categorical, parameters.low_is_damaging)
+        walk = build_groupings(maf, groups)
+    elif name == "subsets":
+        walk = build_subsets(maf.shape[0])
+    elif name == "cut-off":
+        walk = build_groupings(maf, max_maf=(1.0,))
+    return Search(name, walk, parameters.weights, parameters.signs)
+
+
+def compute_search(
+    name: str, statistics: ScoreStatistics, parameters: StepUpParameters = DEFAULT, replicates: Floats | None = None
+) -> TestResult:
+    """Test a gene by one search, see `build_search` and `search_statistics`; a note where it cannot be built."""
+    if statistics.n_variants == 0:
+        return missing_result(statistics.n_traits, "no variants")
+    try:
+        search = build_search(name, statistics.maf, statistics.annotations, parameters)
+    except InputError as error:
+        return missing_result(statistics.n_traits, str(error))
+    return search_statistics(statistics, [search], parameters.resampling, replicates)[name]
 
 
 def search_statistics(

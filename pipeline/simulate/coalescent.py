@@ -73,6 +73,20 @@ def simulate_with_msprime(p: Parameters, number: int, n_samples: int, n_sequence
     return assemble_chromosome(variants, dosage, parts, (number - 1) * p.genes_per_chromosome, n_sequenced, rng)
 
 
+def simulate_region(n_samples: int, length: int, growth: float, rng: np.random.Generator) -> NDArray[np.int8]:
+    """Return derived alleles (sites, 2n) of a region of ``length`` bp; sites hit by one mutation only, by position.
+
+    Demography and rates as in `simulate_with_msprime`.
+
+    Raises:
+        InputError: msprime is absent.
+    """
+    trees = _simulate_trees(import_msprime(), growth, length, n_samples, rng)
+    once = np.array([len(site.mutations) == 1 for site in trees.sites()], dtype=np.bool_)
+    alleles: NDArray[np.int8] = trees.genotype_matrix()[once].astype(np.int8)
+    return alleles
+
+
 def _simulate_trees(msprime: Any, growth: float, length: int, n_samples: int, rng: np.random.Generator) -> Any:
     """Return a tree sequence with mutations."""
     seeds = rng.integers(1, 2**31 - 1, size=2).tolist()
@@ -113,11 +127,16 @@ def _choose_gene(
     rare: NDArray[np.bool_],
     rng: np.random.Generator,
 ) -> NDArray[np.int64]:
-    """Return the sites of one gene, ascending, drawn among the rare ones of its interval."""
-    start = length * (gene + 1) / (p.genes_per_chromosome + 1)
-    inside = np.flatnonzero(
-        rare & (position >= start) & (position < start + GENE_BP_PER_VARIANT["msprime"] * p.variants_per_gene)
-    )
+    """Return the sites of one gene, ascending, drawn among the rare ones of its interval.
+
+    The interval grows, at most to the next gene, where the people sequenced show too few rare sites in it.
+    """
+    room = length / (p.genes_per_chromosome + 1)
+    start = room * (gene + 1)
+    after = np.flatnonzero(rare & (position >= start) & (position < start + room))
+    inside = after[position[after] < start + GENE_BP_PER_VARIANT["msprime"] * p.variants_per_gene]
+    if inside.size < p.variants_per_gene:
+        inside = after[: p.variants_per_gene]
     _require(inside.size, p.variants_per_gene, f"rare variants in gene {gene + 1} of chromosome {number}")
     return np.sort(rng.choice(inside, p.variants_per_gene, replace=False))
 

@@ -11,9 +11,9 @@ from pipeline.gene_tests.base import ScoreStatistics, TestResult
 from pipeline.gene_tests.components import take_variants
 from pipeline.gene_tests.registry import DEFAULT_WEIGHTS, evaluate
 from pipeline.gene_tests.skat import find_drivers
+from pipeline.gene_tests.step_up import SEARCHES
 
 COMPONENTS = ("skat", "skat-o", "skat-o-exact", "acat-v", "acat-o", "skat-joint", "skat-het")
-SEARCHES = ("step-up", "all-maf", "groupings")
 TOP = 10
 LN10 = float(np.log(10.0))
 

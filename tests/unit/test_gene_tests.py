@@ -24,7 +24,7 @@ from pipeline.gene_tests.variable_threshold import variable_threshold_from_sums
 from pipeline.gene_tests.weights import compute_weights, parse_weights
 from tests import reference_gene_tests as reference
 
-SEARCHES = ("step-up", "all-maf", "groupings")
+SEARCHES = ("step-up", "all-maf", "groupings", "subsets", "cut-off")
 STUDIES = ("skat-het", "burden-het", "random-effects")
 SINGLE = ("burden", "skat", "skat-o", "skat-o-exact", "acat-v", "acat-o", "vt", "cmc", "price", "skat-joint")
 ALL = SINGLE + STUDIES + SEARCHES

@@ -1,6 +1,7 @@
 """Simulated genotypes, traits, GWAS and files: what the parameters promise is what comes out."""
 
 import gzip
+import itertools
 import json
 import sys
 
@@ -701,5 +702,11 @@ def test_engine_msprime_gives_the_same_kind_of_data():
         assert ac.max() <= 50
         assert not set(c.rare.position.tolist()) & set(c.common.position.tolist())
     again = next(simulate_genotypes(p, 800, 500))
+    # few people show few sites: genes then reach further, never into the next one
+    few = list(simulate_genotypes(msgspec.structs.replace(p, variants_per_gene=20), 60, 40))
+    for c in few:
+        ends = [c.rare.position[rows[[0, -1]]] for _, rows in c.genes()]
+        assert [len(rows) for _, rows in c.genes()] == [20] * 4
+        assert all(a[1] < b[0] for a, b in itertools.pairwise(ends))
     np.testing.assert_array_equal(again.dosage, chromosomes[0].dosage)
     np.testing.assert_array_equal(again.sample, chromosomes[0].sample)

@@ -26,11 +26,10 @@ from pipeline.gene_tests.pareto import fit_pareto_tail
 from pipeline.gene_tests.permutation import CarrierGenotypes, IndividualTrait, draw_replicates, search_individuals
 from pipeline.gene_tests.resampling import Resampling, resample_p
 from pipeline.gene_tests.step_up import (
+    SEARCHES,
     StepUpParameters,
     combine_replicates,
-    compute_all_maf,
-    compute_groupings,
-    compute_step_up,
+    compute_search,
     search_statistics,
 )
 from tests import reference_grouping as reference
@@ -135,7 +134,7 @@ def test_step_up_with_strong_signal_finds_the_causal_variants():
     rng = np.random.default_rng(0)
     G = draw_genotypes(12, 3, rarest=20)
     y = rng.normal(size=N) + 1.5 * G[:, [2, 5, 7]].sum(axis=1)
-    result = compute_step_up(summarise(G, y), StepUpParameters(resampling=QUICK))
+    result = compute_search("step-up", summarise(G, y), StepUpParameters(resampling=QUICK))
     assert set(np.flatnonzero(result.detail["chosen"][0])) >= {2, 5, 7}
     assert result.beta[0] == pytest.approx(1.5, abs=0.2)
     assert result.statistic[0] == pytest.approx((result.beta[0] / result.se[0]) ** 2, rel=1e-10)
@@ -145,7 +144,7 @@ def test_fixed_weight_statistic_does_not_depend_on_the_scale_of_the_scores():
     G = draw_genotypes(10, 1)
     stats = summarise(G, np.random.default_rng(1).normal(size=N))
     other = replace(stats, U=stats.U * 7, V=stats.V * 7, scale=stats.scale * 7)
-    first, second = compute_step_up(stats), compute_step_up(other)
+    first, second = compute_search("step-up", stats), compute_search("step-up", other)
     assert second.statistic == pytest.approx(first.statistic, rel=1e-12)
     assert second.log_p == pytest.approx(first.log_p, rel=1e-12)
 
@@ -153,7 +152,7 @@ def test_fixed_weight_statistic_does_not_depend_on_the_scale_of_the_scores():
 def test_one_variant_is_the_chi_square_test():
     G = draw_genotypes(1, 4, rarest=200)
     stats = summarise(G, np.random.default_rng(6).normal(size=(4, N)))
-    result = compute_step_up(stats)
+    result = compute_search("step-up", stats)
     assert result.statistic == pytest.approx(stats.U[:, 0] ** 2 / (stats.scale * stats.V[0, 0]), rel=1e-12)
     z = (np.exp(result.log_p) - chi2.sf(result.statistic, 1)) / (result.p_error * np.exp(result.log_p))
     assert np.all(np.abs(z) < 4)
@@ -173,9 +172,9 @@ def test_best_threshold_of_independent_variants_has_the_known_tail():
 def test_traits_together_equal_traits_alone():
     G = draw_genotypes(20, 5)
     ys = np.random.default_rng(2).normal(size=(3, N))
-    together = compute_step_up(summarise(G, ys))
+    together = compute_search("step-up", summarise(G, ys))
     for t, y in enumerate(ys):
-        alone = compute_step_up(summarise(G, y))
+        alone = compute_search("step-up", summarise(G, y))
         assert alone.log_p[0] == together.log_p[t]
         assert alone.detail["permutations"][0] == together.detail["permutations"][t]
 
@@ -268,7 +267,7 @@ def test_groupings_default_to_all_columns_and_all_variants():
     G = draw_genotypes(9, 2)
     columns = {"lof": np.r_[np.ones(3), np.zeros(6)], "polyphen": rng.random(9), "class": np.repeat([1.0, 2.0, 3.0], 3)}
     stats = summarise(G, rng.normal(size=N), columns)
-    result = compute_groupings(stats, StepUpParameters(categorical=("class",), resampling=QUICK))
+    result = compute_search("groupings", stats, StepUpParameters(categorical=("class",), resampling=QUICK))
     groups = [np.ones(9, dtype=bool), columns["lof"] == 1]
     groups += [columns["polyphen"] >= cut for cut in columns["polyphen"]]
     groups += [columns["class"] == value for value in (1, 2, 3)]
@@ -278,7 +277,7 @@ def test_groupings_default_to_all_columns_and_all_variants():
     )
     assert result.statistic[0] == pytest.approx(z2, rel=1e-10)
     assert "maf<=" in result.detail["grouping"][0]
-    all_maf = compute_all_maf(stats, StepUpParameters(resampling=QUICK))
+    all_maf = compute_search("all-maf", stats, StepUpParameters(resampling=QUICK))
     assert all_maf.statistic[0] <= result.statistic[0]
 
 
@@ -299,6 +298,24 @@ def test_groups_of_columns():
     }
     assert list(group_by_score("pp", values)) == ["pp>=0.1", "pp>=0.9"]
     assert group_by_category("c", values)["c=0.9"].tolist() == [False, False, True, False]
+
+
+def test_all_subsets_and_a_fixed_set_from_shared_statistics():
+    G = draw_genotypes(7, 6)
+    stats = summarise(G, np.random.default_rng(5).normal(size=N) + 0.5 * G[:, 2])
+    parameters = StepUpParameters("both", "data", resampling=QUICK)
+    sets = {"subsets": reference.all_subsets(7), "cut-off": [np.ones(7, dtype=bool)]}
+    U = stats.U[0] / np.sqrt(stats.scale[0])
+    for name, members in sets.items():
+        z2 = -1.0
+        for weighting in ("constant", "inverse-sd"):
+            b = reference.weights(G, weighting) * np.where(U < 0, -1, 1)
+            z2 = max(z2, reference.best_set(lambda x: reference.z2_model(U, stats.V, x), b, members)[0])
+        assert compute_search(name, stats, parameters).statistic[0] == pytest.approx(z2, rel=1e-10)
+    many = summarise(draw_genotypes(13, 6), np.random.default_rng(5).normal(size=N))
+    assert "1 to 12 variants, got 13" in compute_search("subsets", many).note
+    with pytest.raises(ConfigError, match="did you mean 'step-up'"):
+        compute_search("stepup", stats)
 
 
 def test_gray_code_visits_every_subset_once():
@@ -323,8 +340,8 @@ def test_bad_statistics_give_a_row_with_a_note(change, note):
     U, V, maf = change(stats.U, stats.V, stats.maf)
     m = len(maf)
     bad = ScoreStatistics(U, V, stats.scale, maf, stats.mac[:m], stats.n_samples, np.ones(m, dtype=bool))
-    for compute in (compute_step_up, compute_all_maf, compute_groupings):
-        result = compute(bad)
+    for name in SEARCHES:
+        result = compute_search(name, bad)
         assert result.note
         assert np.all(np.isnan(result.log_p))
         assert any(word in result.note for word in note.split("|"))
@@ -333,8 +350,8 @@ def test_bad_statistics_give_a_row_with_a_note(change, note):
 def test_perfect_ld_and_monomorphic_variants_change_nothing():
     G = draw_genotypes(5, 2, rarest=50)
     y = np.random.default_rng(2).normal(size=N)
-    plain = compute_step_up(summarise(G, y))
-    doubled = compute_step_up(summarise(np.column_stack([G, G[:, 0], np.zeros(N)]), y))
+    plain = compute_search("step-up", summarise(G, y))
+    doubled = compute_search("step-up", summarise(np.column_stack([G, G[:, 0], np.zeros(N)]), y))
     assert doubled.statistic[0] >= plain.statistic[0] * (1 - 1e-12)
     assert not doubled.detail["chosen"][0, 6]
     assert np.isfinite(doubled.log_p[0])
@@ -407,7 +424,9 @@ def test_far_tail_comes_from_the_pareto_fit_and_says_so():
     rng = np.random.default_rng(2)
     G = draw_genotypes(10, 3, rarest=40)
     y = rng.normal(size=N) + 0.8 * G[:, :3].sum(axis=1)
-    result = compute_step_up(summarise(G, y), StepUpParameters(resampling=Resampling(max_permutations=20_000)))
+    result = compute_search(
+        "step-up", summarise(G, y), StepUpParameters(resampling=Resampling(max_permutations=20_000))
+    )
     assert result.method == "normal-resampling+pareto-tail"
     assert result.log_p[0] < math.log(1e-8)
     assert result.p_error[0] > 0.1

@@ -12,8 +12,8 @@ from pathlib import Path
 from pipeline.cluster import Executor
 from pipeline.errors import GENE_FAILURES
 from pipeline.gene_tests.base import missing_result
+from pipeline.gene_tests.step_up import SEARCHES
 from pipeline.io.bundle import Bundle, StudyGene, open_once
-from pipeline.stages.drivers import SEARCHES
 from pipeline.stages.meta.collect import (
     TaskResults,
     count_failed,

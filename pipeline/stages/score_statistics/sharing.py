@@ -111,15 +111,23 @@ def plan_sharing(
 
 def _mask_members(c: Catalogue, found: StudyVariants, gene: int) -> NDArray[np.bool_]:
     """Return (M, m) whether each mask takes each variant that the study has of a gene."""
-    here = found.members[found.offsets[gene] : found.offsets[gene + 1]]
+    listed = list_members(c, found, gene)
+    if listed is None:
+        return np.ones((len(c.masks), int(found.offsets[gene + 1] - found.offsets[gene])), np.bool_)
+    return c.member[:, listed]
+
+
+def list_members(c: Catalogue, found: StudyVariants, gene: int) -> list[int] | None:
+    """Return the place among the listed variants of each variant that the study has of a gene; None for regions."""
     if c.is_regions:
-        return np.ones((len(c.masks), len(here)), np.bool_)
+        return None
+    here = found.members[found.offsets[gene] : found.offsets[gene + 1]]
     low, high = int(c.sets.offsets[gene]), int(c.sets.offsets[gene + 1])
     listed = {
         key: low + k for k, key in enumerate(unordered_key(c.position[low:high], c.ref[low:high], c.alt[low:high]))
     }
     keys = unordered_key(found.position[here], found.ref[here], found.alt[here])
-    return c.member[:, [listed[key] for key in keys]]
+    return [listed[key] for key in keys]
 
 
 def write_shared(task: BatchTask, context: StudyContext, model: ChromosomeModel, carriers: BatchCarriers) -> None:
@@ -318,7 +326,7 @@ def _replicates_table(
     """Return null replicates of every gene and trait, on the scale of U, ALT counted."""
     rows: dict[str, list[Any]] = {c.name: [] for c in BUNDLE_REPLICATES.columns}
     for trait in models.traits:
-        individual, place = _individual(models, model, trait)
+        individual, place = individual_trait(models, model, trait)
         s = models.sample_sets.index(trait["sample_set"])
         for gene, here in zip(task.genes, local, strict=True):
             genotypes = take_genotypes(carriers, here, place, len(individual.residual), s)
@@ -339,7 +347,9 @@ def _replicates_table(
     )
 
 
-def _individual(models: NullModels, model: ChromosomeModel, trait: dict[str, Any]) -> tuple[IndividualTrait, Integers]:
+def individual_trait(
+    models: NullModels, model: ChromosomeModel, trait: dict[str, Any]
+) -> tuple[IndividualTrait, Integers]:
     """Return residuals and covariates of a trait on its own samples, and the number of each sample there."""
     if trait["kind"] == "binary":
         m = binary_model(models, model, trait)
