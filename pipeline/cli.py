@@ -289,18 +289,36 @@ def simulate(folder: Path, settings: tuple[str, ...], show: bool) -> None:
 @click.option("--m-effective", type=float, default=60_000, show_default=True, help="Effective number of variants.")
 @click.option("--n-summary", type=float, help="Size of the GWAS behind the predictor (default: all cohorts).")
 @click.option("--alpha", type=float, default=2.5e-6, show_default=True, help="Significance level.")
+@click.option("--cohorts", type=click.IntRange(min=1), default=1, help="Take the given sizes this many times.")
+@click.option("--plot", type=CONFIG, help="Draw effective sample size and power as cohorts join (.svg, .png, .pdf).")
 def power(
-    sizes: tuple[float, ...], b2: float, h2: float, m_effective: float, n_summary: float | None, alpha: float
+    sizes: tuple[float, ...],
+    b2: float,
+    h2: float,
+    m_effective: float,
+    n_summary: float | None,
+    alpha: float,
+    cohorts: int,
+    plot: Path | None,
 ) -> None:
     """Compare the power of linear, per-cohort mixed, summary-statistic and pooled mixed-model designs."""
-    from pipeline.power import power_table
+    from pipeline.power import grow_consortium
 
+    if plot is not None and plot.suffix.lower() not in (".svg", ".png", ".pdf"):
+        raise click.BadParameter(f"expected a name that ends in .svg, .png or .pdf, got {plot}", param_hint="--plot")
+    tables = grow_consortium(sizes * cohorts, b2, h2=h2, m_effective=m_effective, n_summary=n_summary, alpha=alpha)
     click.echo(f"{'design':14} {'N':>10} {'R2':>8} {'N_eff':>12} {'NCP':>10} {'power':>8}")
-    rows = power_table(sizes, b2, h2=h2, m_effective=m_effective, n_summary=n_summary, alpha=alpha)
-    for row in rows:
+    for row in tables[-1]:
         click.echo(
             f"{row.design:14} {row.n:10.0f} {row.r2:8.4f} {row.n_effective:12.1f} {row.ncp:10.3f} {row.power:8.4f}"
         )
+    if plot is None:
+        return
+    from pipeline.report.power_chart import draw_power
+
+    designs = [row.design for row in tables[-1]]
+    gain = {d: [rows[i].n_effective / rows[i].n for rows in tables] for i, d in enumerate(designs)}
+    draw_power(plot, range(1, len(tables) + 1), gain, {d: [r[i].power for r in tables] for i, d in enumerate(designs)})
 
 
 @cli.command()
