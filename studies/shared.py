@@ -23,7 +23,10 @@ COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 
 
 def run_units(
-    units: Sequence[str], compute: Callable[[str], Mapping[str, Any]], checkpoint: Path | None, settings: Mapping[str, Any]
+    units: Sequence[str],
+    compute: Callable[[str], Mapping[str, Any]],
+    checkpoint: Path | None,
+    settings: Mapping[str, Any],
 ) -> dict[str, dict[str, Any]]:
     """Compute every unit of work, each one line of the checkpoint, so that a killed run goes on where it stopped.
 
@@ -128,3 +131,8 @@ def make_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[
         "|---|" + "---:|" * (len(header) - 1),
         *("| " + " | ".join(map(str, row)) + " |" for row in rows),
     ]
+
+
+def span(value: Sequence[float], digits: int = 3) -> str:
+    """Return an estimate with its interval."""
+    return f"{value[0]:.{digits}f} ({value[1]:.{digits}f} to {value[2]:.{digits}f})"

@@ -12,22 +12,28 @@ from scipy.stats import norm
 
 from pipeline import power
 from pipeline.cli import cli
+from studies import meta_borders as borders
 from studies import meta_equals_joint as meta
+from studies import meta_joint as joint
+from studies import mixed_ascertained as ascertained
+from studies import mixed_designs as designs_study
 from studies import mixed_models as mixed
+from studies import mixed_sequencing as sequencing
+from studies import mixed_world as world
 from studies.shared import bootstrap_ratio, run_units, wilson, write_section
 
 
 @pytest.fixture(scope="module")
 def equality():
-    return meta.as_table({"equality 1": meta.compare("equality 1", meta.SUBSET)})
+    return meta.as_table({"equality 1": meta.compare("equality 1", joint.SUBSET)})
 
 
 def test_meta_analysis__equals_the_joint_analysis_in_every_test(equality):
-    s = meta.SUBSET
+    s = joint.SUBSET
     rows = meta.summarise_equality(equality)
-    assert {(r["trait"], r["test"]) for r in rows} == {(t, name) for t in meta.TRAITS for name in meta.TESTS}
+    assert {(r["trait"], r["test"]) for r in rows} == {(t, name) for t in joint.TRAITS for name in joint.TESTS}
     for r in rows:
-        per_gene = 1 if r["test"] == "step-up" else len(meta.WEIGHTS)
+        per_gene = 1 if r["test"] == "step-up" else len(joint.WEIGHTS)
         assert r["rows"] == len(s.cohorts) * s.genes * per_gene
         assert r["missing"] == 0
         assert r["log10p"] < 1e-8
@@ -39,10 +45,10 @@ def test_meta_analysis__equals_the_joint_analysis_in_every_test(equality):
 
 
 def test_meta_analysis__differs_when_a_study_is_changed(equality):
-    settings = dataclasses.replace(meta.SUBSET, definitions=0, draws=9)
+    settings = dataclasses.replace(joint.SUBSET, definitions=0, draws=9)
     rng = np.random.default_rng([1, 1])
     studies = meta.simulate(rng, settings)
-    changed = [studies[0], meta.Study(studies[1].G, studies[1].X, studies[1].y[::-1]), *studies[2:]]
+    changed = [studies[0], joint.Study(studies[1].G, studies[1].X, studies[1].y[::-1]), *studies[2:]]
     own = meta.joint_rows(studies, settings, np.random.default_rng(0))
     other = meta.joint_rows(changed, settings, np.random.default_rng(0))
     apart = [abs(a["joint_log10p"] - b["joint_log10p"]) for a, b in zip(own, other, strict=True)]
@@ -50,16 +56,20 @@ def test_meta_analysis__differs_when_a_study_is_changed(equality):
 
 
 def test_step_up__agrees_with_permutations_of_the_pooled_residuals(equality):
-    for r in meta.summarise_permutations(equality, meta.SUBSET.draws).values():
+    for r in meta.summarise_permutations(equality, joint.SUBSET.draws).values():
         assert r["rows"] >= 3
         assert abs(r["mean"]) < 1.5
         assert r["within"] > 0.6
 
 
 def test_borders__one_intercept_confounds_and_own_effects_do_not():
-    found = {f"{b} #{r}": meta.run_border(f"{b} #{r}", meta.SUBSET) for b in ("frequencies differ too",) for r in (1, 2, 3)}
+    found = {
+        f"{b} #{r}": borders.run_border(f"{b} #{r}", joint.SUBSET)
+        for b in ("frequencies differ too",)
+        for r in (1, 2, 3)
+    }
     parts = list(found.values())
-    chi = {m: np.array([norm.isf(10.0 ** -np.array(r[m])[:, 0] / 2) ** 2 for r in parts]).mean() for m in meta.MODES}
+    chi = {m: np.array([norm.isf(10.0 ** -np.array(r[m])[:, 0] / 2) ** 2 for r in parts]).mean() for m in borders.MODES}
     assert chi["one intercept"] > 2 > chi["meta"] > 0.4
     assert parts[0]["lost"] == 0
 
@@ -68,7 +78,7 @@ def test_borders__a_single_sigma2_moves_p_values_when_studies_differ_in_spread()
     apart = {
         name: np.median(np.abs(np.array(r["one sigma2"]) - np.array(r["meta"])))
         for name in ("residual sd the same in all studies", "residual sd 0.5 to 2")
-        for r in [meta.run_border(f"{name} #1", meta.SUBSET)]
+        for r in [borders.run_border(f"{name} #1", joint.SUBSET)]
     }
     assert 0 < 3 * apart["residual sd the same in all studies"] < apart["residual sd 0.5 to 2"]
 
@@ -105,8 +115,8 @@ def test_intervals_and_sections(tmp_path):
 
 @pytest.fixture(scope="module")
 def designs():
-    found = {"designs 10 #1": mixed.run_designs("designs 10 #1", mixed.SUBSET)}
-    return found, {r["design"]: r for r in mixed.summarise_designs(found, mixed.SUBSET)}
+    found = {"designs 10 #1": designs_study.run_designs("designs 10 #1", world.SUBSET)}
+    return found, {r["design"]: r for r in designs_study.summarise_designs(found, world.SUBSET)}
 
 
 def test_designs__come_in_the_order_of_the_paper(designs):
@@ -116,7 +126,7 @@ def test_designs__come_in_the_order_of_the_paper(designs):
     assert 1.02 < gain["per cohort, exact"] < gain["summary, earlier"] - 0.1
     assert gain["summary, same people"] < gain["pooled, exact"]
     assert gain["pooled"] < gain["pooled, exact"]
-    ratios = {(r["below"], r["above"]): r["ratio"] for r in mixed.compare_designs(found, mixed.SUBSET)}
+    ratios = {(r["below"], r["above"]): r["ratio"] for r in designs_study.compare_designs(found, world.SUBSET)}
     assert ratios["per cohort, exact", "summary, earlier"][1] > 1
     assert ratios["linear", "per cohort, exact"][1] > 1
 
@@ -126,7 +136,7 @@ def test_designs__agree_with_the_formula_and_are_calibrated(designs):
     for name in ("linear", "per cohort, exact", "summary, earlier", "pooled, exact"):
         assert rows[name]["gain"][0] == pytest.approx(rows[name]["formula gain"], rel=0.12)
     # 100 null variants x 10 traits: the standard error of the mean chi2 is 0.045
-    assert all(abs(rows[name]["null"][0] - 1) < 0.15 for name in mixed.FORMULA)
+    assert all(abs(rows[name]["null"][0] - 1) < 0.15 for name in designs_study.FORMULA)
 
 
 def test_designs__lose_tagged_variants_when_their_chromosome_stays_in(designs):
@@ -136,18 +146,19 @@ def test_designs__lose_tagged_variants_when_their_chromosome_stays_in(designs):
 
 
 def test_sequencing__gains_power_and_keeps_the_null():
-    found = {"sequencing #1": mixed.run_sequencing("sequencing #1", mixed.SUBSET)}
-    summary = mixed.summarise_sequencing(found)
+    found = {"sequencing #1": sequencing.run_sequencing("sequencing #1", world.SUBSET)}
+    summary = sequencing.summarise_sequencing(found)
     null = {r["predictor"]: r for r in summary["null"]}
     assert 0 < null["in-sample"]["r2"] < null["external"]["r2"]
     assert null["external"]["gain"][0] > 1.15
     assert null["combined"]["gain"][0] > null["in-sample"]["gain"][0] > 1
     for r in null.values():
-        assert all(0.01 < r[t] < 0.11 for t in mixed.GENE_TESTS)
+        assert all(0.01 < r[t] < 0.11 for t in sequencing.GENE_TESTS)
     power_of = {(r["genes"], r["test"], r["alpha"], r["predictor"]): r for r in summary["power"]}
-    for test in mixed.GENE_TESTS:
+    for test in sequencing.GENE_TESTS:
         plain, better = (
-            sum(power_of[g, test, a, k]["power"] for g in mixed.GENES[:2] for a in mixed.ALPHAS) for k in ("none", "external")
+            sum(power_of[g, test, a, k]["power"] for g in sequencing.GENES[:2] for a in sequencing.ALPHAS)
+            for k in ("none", "external")
         )
         assert better > plain
     row = power_of["one direction", "burden", 1e-4, "external"]
@@ -155,9 +166,9 @@ def test_sequencing__gains_power_and_keeps_the_null():
 
 
 def test_ascertained__is_calibrated_and_covers_every_model():
-    found = {u: mixed.run_ascertained(u, mixed.SUBSET) for u in ("ascertained 0.5 #1", "ascertained 0.01 #1")}
-    rows = {(r["prevalence"], r["model"]): r for r in mixed.summarise_ascertained(found, mixed.SUBSET)}
-    assert set(rows) == {(p, m) for p in (0.5, 0.01) for m in ("none", *mixed.MODELS)}
+    found = {u: ascertained.run_ascertained(u, world.SUBSET) for u in ("ascertained 0.5 #1", "ascertained 0.01 #1")}
+    rows = {(r["prevalence"], r["model"]): r for r in ascertained.summarise_ascertained(found, world.SUBSET)}
+    assert set(rows) == {(p, m) for p in (0.5, 0.01) for m in ("none", *ascertained.MODELS)}
     # 30 causal tests: the gain has a standard error near 0.15
     assert all(0.5 < r["gain"][0] < 1.6 for r in rows.values())
     assert all(rows[p, "external, logistic"]["gain"][0] != 1 for p in (0.5, 0.01))
@@ -166,12 +177,12 @@ def test_ascertained__is_calibrated_and_covers_every_model():
 
 def test_exact_mixed_model__has_the_residual_of_the_inverse_variance():
     rng = np.random.default_rng(4)
-    seen = mixed.seen_by_predictors(1)
+    seen = world.seen_by_predictors(1)
     G = rng.standard_normal((60, len(seen))).astype(np.float32)
     y = rng.standard_normal((60, 2))
     for n in (60,):
-        loco = mixed.predict_exact(G[:n], y[:n], seen, 0.5)
-        columns = np.concatenate(mixed.chromosome_columns(seen)[1:])
+        loco = world.predict_exact(G[:n], y[:n], seen, 0.5)
+        columns = np.concatenate(world.chromosome_columns(seen)[1:])
         Z = G[:n, columns].astype(np.float64)
         share = 0.5 * 9 / 10
         Sigma = share / len(columns) * Z @ Z.T + (1 - share) * np.eye(n)
