@@ -2,10 +2,10 @@
 
 Part 1, `equality`: up to 20 studies are written as PLINK filesets with a quantitative and a binary trait, and go
 through the package - `locomass run` up to the bundle, then `locomass meta`. Every study has people, variants (70 % of
-all, some with alleles written the other way round), missing calls, covariates, trait mean and residual variance of its own. The
-joint analysis sees the individual data of all studies at once: one regression with a block-diagonal design (each
-study its own intercept and covariate effects, and its own sigma2 as weight), dense, written here, and the gene tests
-of `tests/reference_gene_tests.py` or written here. It shares no function with the package.
+all, some with alleles written the other way round), missing calls, covariates, trait mean and residual variance of
+its own. The joint analysis sees the individual data of all studies at once: one regression with a block-diagonal
+design (each study its own intercept and covariate effects, and its own sigma2 as weight), dense, written here, and
+the gene tests of `tests/reference_gene_tests.py` or written here. It shares no function with the package.
 
 Part 2, `borders`: how far the answers drift when the pooled analysis is another one - one sigma2, common covariate
 effects, one intercept - and for binary traits with few cases, where each study fits its own logistic null model.
@@ -372,7 +372,8 @@ def draw_equality(table: pd.DataFrame, folder: Path) -> None:
 
 def run(settings: Settings, seed: int, checkpoint: Path | None) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the results of both parts, by unit of work."""
-    made = {**asdict(settings), "cohorts": list(settings.cohorts), "seed": seed}
+    # how many replicates there are is no part of a result: a longer run adds to a shorter one
+    made = {k: v for k, v in asdict(settings).items() if k not in ("replicates", "border")}
     units = [f"equality {seed + r}" for r in range(settings.replicates)]
     equality = run_units(units, lambda u: compare(u, settings), checkpoint, made)
     units = [f"{name} #{seed + r}" for name in BORDERS for r in range(settings.border)]

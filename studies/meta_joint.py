@@ -51,7 +51,7 @@ class Settings:
 
 
 AFFORDED = Settings()
-FULL = Settings(cohorts=tuple(range(2, 21)), genes=200, replicates=10, definitions=5, draws=9999, border=400)
+FULL = Settings(cohorts=tuple(range(2, 21)), genes=200, replicates=10, definitions=2, draws=1999, border=400)
 SUBSET = Settings(
     cohorts=(3,), genes=4, variants=8, smallest=150, largest=200, definitions=1, draws=199, border=2, border_genes=10
 )

@@ -79,6 +79,10 @@ def published_lines() -> list[str]:
     return make_table(header, body)
 
 
+#: settings that say how much is run, not how
+COUNTS = ("cohorts", "replicates", "sequencing_replicates", "prevalences", "ascertained_replicates")
+
+
 def list_units(s: Settings, seed: int) -> Iterator[tuple[str, str]]:
     """Give (part, unit) of a run."""
     for r in range(s.replicates):
@@ -90,7 +94,8 @@ def list_units(s: Settings, seed: int) -> Iterator[tuple[str, str]]:
 
 def run(s: Settings, seed: int, checkpoint: Path | None, parts: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return the results of the parts, each by unit of work."""
-    made = {**{k: list(v) if isinstance(v, tuple) else v for k, v in asdict(s).items()}, "seed": seed}
+    # how many replicates there are is no part of a result: a longer run adds to a shorter one
+    made = {k: v for k, v in asdict(s).items() if k not in COUNTS}
     compute = {"designs": run_designs, "sequencing": run_sequencing, "ascertained": run_ascertained}
     return {
         part: run_units(

@@ -50,10 +50,10 @@ class Settings:
     h2: float = 0.5
     ncp: float = 15.0
     traits: int = 60
-    replicates: int = 1
+    replicates: int = 3
     sequenced: int = 2000
     sequencing_traits: int = 120
-    sequencing_replicates: int = 1
+    sequencing_replicates: int = 2
     permutations: int = 20_000
     prevalences: tuple[float, ...] = (0.5, 0.1, 0.01, 0.004)
     population: int = 250_000
