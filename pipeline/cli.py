@@ -315,6 +315,8 @@ def simulate(folder: Path, settings: tuple[str, ...], show: bool, terminal: Term
 @click.option("--m-effective", type=float, default=60_000, show_default=True, help="Effective number of variants.")
 @click.option("--n-summary", type=float, help="Size of the GWAS behind the predictor (default: all cohorts).")
 @click.option("--alpha", type=float, default=2.5e-6, show_default=True, help="Significance level.")
+@click.option("--cohorts", type=click.IntRange(min=1), default=1, help="Take the given sizes this many times.")
+@click.option("--plot", type=CONFIG, help="Draw effective sample size and power as cohorts join (.svg, .png, .pdf).")
 @output_options
 def power(
     sizes: tuple[float, ...],
@@ -323,19 +325,31 @@ def power(
     m_effective: float,
     n_summary: float | None,
     alpha: float,
+    cohorts: int,
+    plot: Path | None,
     terminal: Terminal,
 ) -> None:
     """Compare the power of linear, per-cohort mixed, summary-statistic and pooled mixed-model designs."""
     from dataclasses import asdict
 
-    from pipeline.power import power_table
+    from pipeline.power import grow_consortium
 
-    rows = power_table(sizes, b2, h2=h2, m_effective=m_effective, n_summary=n_summary, alpha=alpha)
+    if plot is not None and plot.suffix.lower() not in (".svg", ".png", ".pdf"):
+        raise click.BadParameter(f"expected a name that ends in .svg, .png or .pdf, got {plot}", param_hint="--plot")
+    tables = grow_consortium(sizes * cohorts, b2, h2=h2, m_effective=m_effective, n_summary=n_summary, alpha=alpha)
+    rows = tables[-1]
     cells = [
         [r.design, f"{r.n:.0f}", f"{r.r2:.4f}", f"{r.n_effective:.1f}", f"{r.ncp:.3f}", f"{r.power:.4f}"] for r in rows
     ]
     terminal.show_table(["design", "N", "R2", "N_eff", "NCP", "power"], cells, range(1, 6))
-    terminal.finish(designs=[asdict(row) for row in rows])
+    if plot is not None:
+        from pipeline.report.power_chart import draw_power
+
+        gain = {row.design: [t[i].n_effective / t[i].n for t in tables] for i, row in enumerate(rows)}
+        draw_power(
+            plot, range(1, len(tables) + 1), gain, {r.design: [t[i].power for t in tables] for i, r in enumerate(rows)}
+        )
+    terminal.finish(designs=[asdict(row) for row in rows], plot=plot)
 
 
 @cli.command()

@@ -349,6 +349,26 @@ def power_table(
     ]
 
 
+def grow_consortium(
+    n: Sequence[float],
+    b2: float,
+    *,
+    h2: float,
+    m_effective: float,
+    n_summary: float | None = None,
+    alpha: float = GENOME_WIDE,
+) -> list[list[PowerRow]]:
+    """Return `power_table` of the first cohort, of the first two, and so on to all K; arguments as there.
+
+    Raises:
+        StatisticsError: numbers out of range.
+    """
+    return [
+        power_table(n[: k + 1], b2, h2=h2, m_effective=m_effective, n_summary=n_summary, alpha=alpha)
+        for k in range(len(n))
+    ]
+
+
 def _check_n(n: ArrayLike) -> Floats:
     """Return sample sizes as floats, or raise unless all are positive."""
     values = np.asarray(n, float)

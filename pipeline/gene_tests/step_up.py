@@ -304,10 +304,14 @@ def _stack(parts: Sequence[SearchOutcome]) -> SearchOutcome:
 
 
 def _draw_normal(plan: SearchPlan, V: Floats, weight: Floats, seed: int, mac: Floats) -> DrawBlock:
-    """Return a source of searches on U* ~ N(0, V); V may be singular."""
+    """Return a source of searches on U* ~ N(0, V); V may be singular.
+
+    The draws are multiplied by the symmetric root of V: eigenvectors have no sign of their own, and where eigenvalues
+    agree no direction either, so that a V changed by rounding would give other draws; the root is the same.
+    """
     eigenvalues, vectors = np.linalg.eigh(V)
     kept = eigenvalues > 1e-12 * eigenvalues[-1]
-    root = np.ascontiguousarray((vectors[:, kept] * np.sqrt(eigenvalues[kept])).T)
+    root = np.ascontiguousarray((vectors[:, kept] * np.sqrt(eigenvalues[kept])) @ vectors[:, kept].T)
     generator = np.random.Generator(np.random.PCG64(int(derive_seed(seed, gene_key(mac)))))
 
     def draw(active: Booleans, statistic: Floats) -> None:

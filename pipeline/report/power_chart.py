@@ -1,0 +1,43 @@
+"""The chart of `locomass power`: effective sample size of every design as cohorts join."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pipeline.io.atomic import atomic_path
+from pipeline.report.figures import STYLE
+from pipeline.report.plots import BLUE, GREY, ORANGE, SKY
+
+COLOURS = (GREY, ORANGE, BLUE, SKY)
+
+
+def draw_power(
+    path: Path, n_cohorts: Sequence[int], gain: Mapping[str, Sequence[float]], power: Mapping[str, Sequence[float]]
+) -> None:
+    """Write a figure with two panels, effective over actual sample size and power; a line per design.
+
+    Args:
+        path: the file; its suffix is the format (svg, png, pdf).
+        n_cohorts: (K,) numbers of cohorts.
+        gain: (K,) of each design, by name.
+        power: (K,) of each design, by the same names.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    with matplotlib.rc_context(STYLE):
+        figure, axes = pyplot.subplots(1, 2, figsize=(7.2, 2.9), layout="constrained")
+        for axis, values, label in zip(axes, (gain, power), ("effective N / N", "power"), strict=True):
+            for (name, line), colour in zip(values.items(), COLOURS, strict=True):
+                axis.plot(n_cohorts, line, "-", color=colour, label=name.replace("_", " "))
+                axis.plot(n_cohorts[-1:], line[-1:], "o", ms=4, color=colour)
+            axis.set_xlabel("cohorts")
+            axis.set_ylabel(label)
+        axes[0].legend(frameon=False, fontsize=8)
+        with atomic_path(path) as temporary:
+            kind = path.suffix.lstrip(".").lower() or "svg"
+            figure.savefig(temporary, format=kind, metadata={"Date": None} if kind == "svg" else None)
+        pyplot.close(figure)
