@@ -8,13 +8,23 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar, cast
 
 import numpy as np
-from scipy.linalg.lapack import dpotrf
 
 from pipeline.errors import StatisticsError
 from pipeline.gene_tests.base import Floats, ScoreStatistics
 from pipeline.gene_tests.step_up import DEFAULT, StepUpParameters
 from pipeline.gene_tests.weights import compute_weights
 from pipeline.kernels.gene_sums import correlate, keep_above
+from pipeline.kernels.selection import (
+    BAD_FREQUENCY,
+    BAD_SCALE,
+    NEGATIVE,
+    SCORE_WITHOUT_VARIANCE,
+    SOUND,
+    STILL,
+    V_NOT_FINITE,
+    find_fault,
+    is_definite,
+)
 
 T = TypeVar("T")
 
@@ -61,7 +71,10 @@ class Components:
 
         def compute(c: Components, s: str) -> str:
             w = c.weights(s)
-            if not math.isfinite(float(w @ w)):
+            size = float(w @ w)
+            if 0.0 < size < math.inf:
+                return ""
+            if not math.isfinite(size):
                 return f"weights '{s}' have no value for {np.sum(~np.isfinite(w))} of {w.size} variants"
             return "" if w.any() else f"weights '{s}' are zero for every variant"
 
@@ -83,6 +96,16 @@ class Components:
         )
 
 
+FAULTS = {
+    V_NOT_FINITE: "V has entries that are not finite",
+    BAD_SCALE: "scale must be positive",
+    BAD_FREQUENCY: "allele frequencies outside [0, 1]",
+    NEGATIVE: "V is not positive semi-definite: a variance is negative",
+    STILL: "all variants are monomorphic (V = 0)",
+    SCORE_WITHOUT_VARIANCE: "a score is not zero although its variance is",
+}
+
+
 def keep_positive(eigenvalues: Floats) -> Floats:
     """Return the eigenvalues above mean(positive ones) / 1e5 (empty when none is positive)."""
     return keep_above(eigenvalues, EIGENVALUE_CUT)
@@ -98,23 +121,11 @@ def check_statistics(stats: ScoreStatistics) -> str:
     m = stats.n_variants
     if m == 0:
         return "no variants"
-    if not np.isfinite(stats.V).all() or not all(np.isfinite(V).all() for _, V, _ in stats.per_study):
-        return "V has entries that are not finite"
-    if not ((stats.scale > 0.0) & (stats.scale < np.inf)).all():
-        return "scale must be positive"
-    if not ((stats.maf >= 0.0) & (stats.maf <= 1.0)).all():
-        return "allele frequencies outside [0, 1]"
-    variance = stats.V.diagonal()
-    largest = float(variance.max())
-    if variance.min() < -MONOMORPHIC * abs(largest) or largest < 0.0:
-        return "V is not positive semi-definite: a variance is negative"
-    varying = variance > MONOMORPHIC * largest
-    if not varying.any():
-        return "all variants are monomorphic (V = 0)"
-    if not varying.all():
-        still = stats.U[:, ~varying]
-        if (still * still > 1e-6 * largest * stats.scale[:, None]).any():
-            return "a score is not zero although its variance is"
+    if not all(np.isfinite(V).all() for _, V, _ in stats.per_study):
+        return FAULTS[V_NOT_FINITE]
+    fault, varying = find_fault(stats.U, stats.V, stats.scale, stats.maf, MONOMORPHIC)
+    if fault != SOUND:
+        return FAULTS[fault]
     return _check_correlations(stats.V, varying)
 
 
@@ -137,9 +148,7 @@ def _check_correlations(V: Floats, varying: np.ndarray[tuple[int], np.dtype[np.b
     correlation, asymmetry = correlate(V, varying)
     if asymmetry > NOT_PSD:
         return "V is not symmetric"
-    lifted = correlation.copy()
-    lifted.flat[:: V.shape[0] + 1] += NOT_PSD
-    if dpotrf(lifted, overwrite_a=1)[1] == 0:
+    if is_definite(correlation, NOT_PSD):
         return ""
     smallest = float(np.linalg.eigvalsh(correlation)[0])
     return f"V is not positive semi-definite: its correlation matrix has the eigenvalue {smallest:.3g}"

@@ -163,8 +163,10 @@ def evaluate(
             if isinstance(view, str):
                 rows.append((name, label, missing_result(stats.n_traits, view)))
             else:
-                rows.append((name, label, _explain(view.once(name, label, test.compute), stats)))
-    return rows
+                rows.append((name, label, view.once(name, label, test.compute)))
+    if not np.isnan([result.log_p for _, _, result in rows]).any():
+        return rows
+    return [(name, label, _explain(result, stats)) for name, label, result in rows]
 
 
 def _explain(result: TestResult, stats: ScoreStatistics) -> TestResult:

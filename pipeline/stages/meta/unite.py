@@ -150,9 +150,14 @@ class UnionFrequency:
         return (self.alt_count > 0) & (self.alt_count < self.allele_number)
 
     @cached_property
+    def polymorphic_in(self) -> dict[int, NDArray[np.bool_]]:
+        """(u,) whether both alleles occur, by study."""
+        return {k: (f > 0) & (f < 1) for k, f in self.study_frequency.items()}
+
+    @cached_property
     def n_studies(self) -> NDArray[np.int64]:
         """(u,) studies in which the variant is polymorphic."""
-        polymorphic = [(f > 0) & (f < 1) for f in self.study_frequency.values()]
+        polymorphic = list(self.polymorphic_in.values())
         return np.sum(polymorphic, axis=0) if polymorphic else np.zeros(len(self.alt_count), np.int64)
 
 
