@@ -13,6 +13,7 @@ from pipeline.errors import StatisticsError
 from pipeline.gene_tests.base import Floats, ScoreStatistics
 from pipeline.gene_tests.step_up import DEFAULT, StepUpParameters
 from pipeline.gene_tests.weights import compute_weights
+from pipeline.kernels.common_tests import compute_common_tests
 from pipeline.kernels.gene_sums import correlate, keep_above
 from pipeline.kernels.selection import (
     BAD_FREQUENCY,
@@ -34,6 +35,8 @@ MONOMORPHIC = 1e-12
 NOT_PSD = 1e-4
 # eigenvalues below mean(positive) / 1e5 are rounding, as in R SKAT
 EIGENVALUE_CUT = 1e-5
+# a sum whose variance is below this part of what its terms have on their own has cancelled out
+CANCELLED = 1e-10
 
 
 @dataclass(slots=True)
@@ -46,6 +49,7 @@ class Components:
         collapse_mac: ACAT-V pools variants whose allele count is at most this.
         step_up: how the searches run.
         replicates: (T, P, m) null scores that the studies shared, in place of normal draws; None where they did not.
+        shared: which of burden, skat and acat-v the tests to come will ask for.
     """
 
     stats: ScoreStatistics
@@ -53,6 +57,7 @@ class Components:
     collapse_mac: float = 10.0
     step_up: StepUpParameters = DEFAULT
     replicates: Floats | None = None
+    shared: frozenset[str] = frozenset({"burden", "skat", "acat-v"})
     _memo: dict[tuple[str, str], object] = field(default_factory=dict)
 
     def once(self, name: str, scheme: str, compute: Callable[[Components, str], T]) -> T:
@@ -89,11 +94,47 @@ class Components:
 
         return self.once("weighted covariance", scheme, compute)
 
+    def common(self, scheme: str) -> CommonRows:
+        """Return burden, SKAT and ACAT-V under a set of weights, computed with those of all configured sets at once."""
+        schemes = self.schemes if scheme in self.schemes else (scheme,)
+        rows = self.once("common", "+".join(schemes), lambda c, _: compute_common(c, schemes))
+        return rows[schemes.index(scheme)]
+
     def eigenvalues(self, scheme: str) -> Floats:
         """Return the eigenvalues of W V W that are more than rounding, ascending."""
-        return self.once(
-            "eigenvalues", scheme, lambda c, s: keep_positive(np.linalg.eigvalsh(c.weighted_covariance(s)))
-        )
+        return self.common(scheme).eigenvalues
+
+
+@dataclass(frozen=True, slots=True)
+class CommonRows:
+    """What one call computes under one set of weights.
+
+    Attributes:
+        values: (9, T), see ``kernels.common_tests``; NaN where a test is not wanted or has nothing that varies.
+        varies: whether the weighted sum does.
+        eigenvalues: (k,) of W V W, ascending.
+        n_terms: of ACAT-V.
+    """
+
+    values: Floats
+    varies: bool
+    eigenvalues: Floats
+    n_terms: int
+
+
+def compute_common(c: Components, schemes: tuple[str, ...]) -> list[CommonRows]:
+    """Return the common rows of several sets of weights; those that have no weights are computed as zero weights."""
+    s = c.stats
+    W = np.array([np.zeros(s.n_variants) if c.weight_note(name) else c.weights(name) for name in schemes])
+    wanted = tuple(name in c.shared for name in ("burden", "skat", "acat-v"))
+    limits = (MONOMORPHIC, CANCELLED, EIGENVALUE_CUT)
+    values, eigenvalues, counts = compute_common_tests(
+        s.U, s.V, s.scale, W, s.maf, s.mac, c.collapse_mac, limits, wanted
+    )
+    return [
+        CommonRows(rows, varies, kept[:k], n)
+        for rows, kept, (varies, k, n) in zip(values, eigenvalues, counts.tolist(), strict=True)
+    ]
 
 
 FAULTS = {

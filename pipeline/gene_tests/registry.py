@@ -105,6 +105,18 @@ BUNDLE_TESTS = {
 DEFAULT_WEIGHTS = ("flat", "beta_1_25")
 
 
+#: Tests that read from the rows computed in one call, and which
+SHARED = {
+    "burden": ("burden",),
+    "price": ("burden",),
+    "skat": ("skat",),
+    "skat-o": ("skat",),
+    "skat-o-exact": ("skat",),
+    "acat-v": ("acat-v",),
+    "acat-o": ("burden", "skat", "acat-v"),
+}
+
+
 def check_tests(names: Sequence[str]) -> None:
     """Raise ConfigError when a test is unknown.
 
@@ -150,9 +162,11 @@ def evaluate(
             raise ConfigError(f"unknown test '{name}'{suggest(name, TESTS)}")
     for scheme in weights:
         parse_weights(scheme)
+    shared = frozenset(part for name in tests for part in SHARED.get(name, ()))
     views = _open_views(stats, {TESTS[name].scope for name in tests}, tuple(weights), collapse_mac)
     for opened in (v for v in views.values() if not isinstance(v, str)):
         opened.step_up = step_up
+        opened.shared = shared
         opened.replicates = replicates if replicates is None or stats.rare.all() else replicates[:, :, stats.rare]
     rows: list[tuple[str, str, TestResult]] = []
     for name in tests:

@@ -25,8 +25,7 @@ import numpy as np
 from scipy.special import chdtri
 
 from pipeline.gene_tests.base import Floats, TestResult, missing_result
-from pipeline.gene_tests.burden import CANCELLED
-from pipeline.gene_tests.components import Components, keep_positive
+from pipeline.gene_tests.components import CANCELLED, Components, keep_positive
 from pipeline.kernels.gene_sums import power_sums
 from pipeline.kernels.joint_tail import integrate_boundary, line_breaks
 from pipeline.kernels.mixture import mixture_isf, mixture_logsf
