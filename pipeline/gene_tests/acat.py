@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.gene_tests.base import Floats, TestResult, missing_result
-from pipeline.gene_tests.burden import CANCELLED, burden
-from pipeline.gene_tests.components import MONOMORPHIC, Components
+from pipeline.gene_tests.burden import burden
+from pipeline.gene_tests.components import Components
 from pipeline.gene_tests.skat import skat
-from pipeline.kernels.gene_sums import combine_variants
-from pipeline.kernels.tails import cauchy_combine
+from pipeline.kernels.common_tests import ACAT_CHI2, ACAT_LOG_P
+from pipeline.kernels.tails import cauchy_combine, smallest_of
 
 
 def acat_v(c: Components, scheme: str) -> TestResult:
@@ -23,18 +23,15 @@ def acat_v(c: Components, scheme: str) -> TestResult:
     note = c.weight_note(scheme)
     if note:
         return missing_result(c.stats.n_traits, note)
-    s, w = c.stats, c.weights(scheme)
-    largest, log_p, n_terms = combine_variants(
-        s.U, s.V, s.scale, w, s.maf, s.mac, c.collapse_mac, MONOMORPHIC, CANCELLED
-    )
-    if n_terms == 0:
-        return missing_result(s.n_traits, "no variant has weight in the combination")
+    rows, n_traits = c.common(scheme), c.stats.n_traits
+    if rows.n_terms == 0:
+        return missing_result(n_traits, "no variant has weight in the combination")
     return TestResult(
-        statistic=largest,
-        log_p=log_p,
-        p_error=np.zeros(s.n_traits),
+        statistic=rows.values[ACAT_CHI2],
+        log_p=rows.values[ACAT_LOG_P],
+        p_error=np.zeros(n_traits),
         method="cauchy",
-        detail={"n_terms": np.full(s.n_traits, n_terms)},
+        detail={"n_terms": np.full(n_traits, rows.n_terms)},
     )
 
 
@@ -81,8 +78,8 @@ def combine_log_p(log_p: Floats, weights: Floats | None = None) -> TestResult:
         A row whose statistic is the smallest natural logarithm among the combined p-values, times -1.
     """
     d, n_traits = log_p.shape
-    if d == 0 or np.isnan(log_p).all():
+    smallest = smallest_of(log_p)
+    if np.isnan(smallest).all():
         return missing_result(n_traits, "no p-value to combine")
     w = np.ones(d) if weights is None else weights
-    smallest = np.fmin.reduce(log_p, axis=0)
     return TestResult(statistic=-smallest, log_p=cauchy_combine(log_p, w), p_error=np.zeros(n_traits), method="cauchy")

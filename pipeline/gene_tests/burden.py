@@ -6,10 +6,8 @@ import numpy as np
 
 from pipeline.gene_tests.base import Floats, TestResult, missing_result
 from pipeline.gene_tests.components import Components
-from pipeline.kernels.gene_sums import chi2_rows, weighted_sum
-
-# a sum whose variance is below this part of what its terms have on their own has cancelled out
-CANCELLED = 1e-10
+from pipeline.kernels.common_tests import SKAT_Q
+from pipeline.kernels.gene_sums import chi2_rows
 
 
 def evaluate_sum(U: Floats, variance: float, scale: Floats) -> TestResult:
@@ -37,27 +35,16 @@ def evaluate_sum(U: Floats, variance: float, scale: Floats) -> TestResult:
     )
 
 
-def evaluate_weighted_sum(U: Floats, V: Floats, scale: Floats, w: Floats) -> TestResult:
-    """Return the row of the burden ``w'U`` with information ``w'Vw``.
-
-    Args:
-        U: (T, m) scores.
-        V: (m, m) information matrix.
-        scale: (T,) factors of V.
-        w: (m,) weights.
-    """
-    total, variance, own = weighted_sum(U, V, w)
-    if not variance > CANCELLED * own:
-        return missing_result(U.shape[0], "the weighted sum of the variants does not vary")
-    return evaluate_sum(total, variance, scale)
-
-
 def burden(c: Components, scheme: str) -> TestResult:
     """Return the burden test ``T = (w'U)^2 / (w'Vw)`` under one set of weights."""
     note = c.weight_note(scheme)
     if note:
         return missing_result(c.stats.n_traits, note)
-    return evaluate_weighted_sum(c.stats.U, c.stats.V, c.stats.scale, c.weights(scheme))
+    rows = c.common(scheme)
+    if not rows.varies:
+        return missing_result(c.stats.n_traits, "the weighted sum of the variants does not vary")
+    statistic, log_p, beta, se = rows.values[:SKAT_Q]
+    return TestResult(statistic, log_p, beta, se, np.zeros(c.stats.n_traits), "chi2")
 
 
 def price(c: Components, _: str) -> TestResult:

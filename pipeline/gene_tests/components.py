@@ -8,13 +8,24 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar, cast
 
 import numpy as np
-from scipy.linalg.lapack import dpotrf
 
 from pipeline.errors import StatisticsError
 from pipeline.gene_tests.base import Floats, ScoreStatistics
 from pipeline.gene_tests.step_up import DEFAULT, StepUpParameters
 from pipeline.gene_tests.weights import compute_weights
+from pipeline.kernels.common_tests import compute_common_tests
 from pipeline.kernels.gene_sums import correlate, keep_above
+from pipeline.kernels.selection import (
+    BAD_FREQUENCY,
+    BAD_SCALE,
+    NEGATIVE,
+    SCORE_WITHOUT_VARIANCE,
+    SOUND,
+    STILL,
+    V_NOT_FINITE,
+    find_fault,
+    is_definite,
+)
 
 T = TypeVar("T")
 
@@ -24,6 +35,8 @@ MONOMORPHIC = 1e-12
 NOT_PSD = 1e-4
 # eigenvalues below mean(positive) / 1e5 are rounding, as in R SKAT
 EIGENVALUE_CUT = 1e-5
+# a sum whose variance is below this part of what its terms have on their own has cancelled out
+CANCELLED = 1e-10
 
 
 @dataclass(slots=True)
@@ -37,6 +50,7 @@ class Components:
         step_up: how the searches run.
         replicates: (T, P, m) null scores that the studies shared, in place of normal draws; None where they did not.
         ultra_rare: the SKAT family sees variants of at most this many alleles as one (0: every variant by itself).
+        shared: which of burden, skat and acat-v the tests to come will ask for.
     """
 
     stats: ScoreStatistics
@@ -45,6 +59,7 @@ class Components:
     step_up: StepUpParameters = DEFAULT
     replicates: Floats | None = None
     ultra_rare: float = 0.0
+    shared: frozenset[str] = frozenset({"burden", "skat", "acat-v"})
     _memo: dict[tuple[str, str], object] = field(default_factory=dict)
 
     def once(self, name: str, scheme: str, compute: Callable[[Components, str], T]) -> T:
@@ -63,7 +78,10 @@ class Components:
 
         def compute(c: Components, s: str) -> str:
             w = c.weights(s)
-            if not math.isfinite(float(w @ w)):
+            size = float(w @ w)
+            if 0.0 < size < math.inf:
+                return ""
+            if not math.isfinite(size):
                 return f"weights '{s}' have no value for {np.sum(~np.isfinite(w))} of {w.size} variants"
             return "" if w.any() else f"weights '{s}' are zero for every variant"
 
@@ -78,11 +96,57 @@ class Components:
 
         return self.once("weighted covariance", scheme, compute)
 
+    def common(self, scheme: str) -> CommonRows:
+        """Return burden, SKAT and ACAT-V under a set of weights, computed with those of all configured sets at once."""
+        schemes = self.schemes if scheme in self.schemes else (scheme,)
+        rows = self.once("common", "+".join(schemes), lambda c, _: compute_common(c, schemes))
+        return rows[schemes.index(scheme)]
+
     def eigenvalues(self, scheme: str) -> Floats:
         """Return the eigenvalues of W V W that are more than rounding, ascending."""
-        return self.once(
-            "eigenvalues", scheme, lambda c, s: keep_positive(np.linalg.eigvalsh(c.weighted_covariance(s)))
-        )
+        return self.common(scheme).eigenvalues
+
+
+@dataclass(frozen=True, slots=True)
+class CommonRows:
+    """What one call computes under one set of weights.
+
+    Attributes:
+        values: (9, T), see ``kernels.common_tests``; NaN where a test is not wanted or has nothing that varies.
+        varies: whether the weighted sum does.
+        eigenvalues: (k,) of W V W, ascending.
+        n_terms: of ACAT-V.
+    """
+
+    values: Floats
+    varies: bool
+    eigenvalues: Floats
+    n_terms: int
+
+
+def compute_common(c: Components, schemes: tuple[str, ...]) -> list[CommonRows]:
+    """Return the common rows of several sets of weights; those that have no weights are computed as zero weights."""
+    s = c.stats
+    W = np.array([np.zeros(s.n_variants) if c.weight_note(name) else c.weights(name) for name in schemes])
+    wanted = tuple(name in c.shared for name in ("burden", "skat", "acat-v"))
+    limits = (MONOMORPHIC, CANCELLED, EIGENVALUE_CUT)
+    values, eigenvalues, counts = compute_common_tests(
+        s.U, s.V, s.scale, W, s.maf, s.mac, c.collapse_mac, limits, wanted
+    )
+    return [
+        CommonRows(rows, varies, kept[:k], n)
+        for rows, kept, (varies, k, n) in zip(values, eigenvalues, counts.tolist(), strict=True)
+    ]
+
+
+FAULTS = {
+    V_NOT_FINITE: "V has entries that are not finite",
+    BAD_SCALE: "scale must be positive",
+    BAD_FREQUENCY: "allele frequencies outside [0, 1]",
+    NEGATIVE: "V is not positive semi-definite: a variance is negative",
+    STILL: "all variants are monomorphic (V = 0)",
+    SCORE_WITHOUT_VARIANCE: "a score is not zero although its variance is",
+}
 
 
 def keep_positive(eigenvalues: Floats) -> Floats:
@@ -100,23 +164,11 @@ def check_statistics(stats: ScoreStatistics) -> str:
     m = stats.n_variants
     if m == 0:
         return "no variants"
-    if not np.isfinite(stats.V).all() or not all(np.isfinite(V).all() for _, V, _ in stats.per_study):
-        return "V has entries that are not finite"
-    if not ((stats.scale > 0.0) & (stats.scale < np.inf)).all():
-        return "scale must be positive"
-    if not ((stats.maf >= 0.0) & (stats.maf <= 1.0)).all():
-        return "allele frequencies outside [0, 1]"
-    variance = stats.V.diagonal()
-    largest = float(variance.max())
-    if variance.min() < -MONOMORPHIC * abs(largest) or largest < 0.0:
-        return "V is not positive semi-definite: a variance is negative"
-    varying = variance > MONOMORPHIC * largest
-    if not varying.any():
-        return "all variants are monomorphic (V = 0)"
-    if not varying.all():
-        still = stats.U[:, ~varying]
-        if (still * still > 1e-6 * largest * stats.scale[:, None]).any():
-            return "a score is not zero although its variance is"
+    if not all(np.isfinite(V).all() for _, V, _ in stats.per_study):
+        return FAULTS[V_NOT_FINITE]
+    fault, varying = find_fault(stats.U, stats.V, stats.scale, stats.maf, MONOMORPHIC)
+    if fault != SOUND:
+        return FAULTS[fault]
     return _check_correlations(stats.V, varying)
 
 
@@ -139,9 +191,7 @@ def _check_correlations(V: Floats, varying: np.ndarray[tuple[int], np.dtype[np.b
     correlation, asymmetry = correlate(V, varying)
     if asymmetry > NOT_PSD:
         return "V is not symmetric"
-    lifted = correlation.copy()
-    lifted.flat[:: V.shape[0] + 1] += NOT_PSD
-    if dpotrf(lifted, overwrite_a=1)[1] == 0:
+    if is_definite(correlation, NOT_PSD):
         return ""
     smallest = float(np.linalg.eigvalsh(correlation)[0])
     return f"V is not positive semi-definite: its correlation matrix has the eigenvalue {smallest:.3g}"

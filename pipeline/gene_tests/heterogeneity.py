@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.gene_tests.base import Floats, TestResult, missing_result
-from pipeline.gene_tests.burden import CANCELLED
-from pipeline.gene_tests.components import Components, keep_positive
+from pipeline.gene_tests.components import CANCELLED, Components, keep_positive
 from pipeline.gene_tests.ultra_rare import pool_ultra_rare
 from pipeline.kernels.joint_tail import integrate_boundary
 from pipeline.kernels.mixture import mixture_logsf

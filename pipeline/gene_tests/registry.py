@@ -88,6 +88,18 @@ BUNDLE_TESTS = {
 DEFAULT_WEIGHTS = ("flat", "beta_1_25")
 
 
+#: Tests that read from the rows computed in one call, and which
+SHARED = {
+    "burden": ("burden",),
+    "price": ("burden",),
+    "skat": ("skat",),
+    "skat-o": ("skat",),
+    "skat-o-exact": ("skat",),
+    "acat-v": ("acat-v",),
+    "acat-o": ("burden", "skat", "acat-v"),
+}
+
+
 def check_tests(names: Sequence[str]) -> None:
     """Raise ConfigError when a test is unknown.
 
@@ -135,10 +147,12 @@ def evaluate(
             raise ConfigError(f"unknown test '{name}'{suggest(name, TESTS)}")
     for scheme in weights:
         parse_weights(scheme)
+    shared = frozenset(part for name in tests for part in SHARED.get(name, ()))
     views = _open_views(stats, {TESTS[name].scope for name in tests}, tuple(weights), collapse_mac)
     for opened in (v for v in views.values() if not isinstance(v, str)):
         opened.step_up = step_up
         opened.ultra_rare = ultra_rare
+        opened.shared = shared
         opened.replicates = replicates if replicates is None or stats.rare.all() else replicates[:, :, stats.rare]
     rows: list[tuple[str, str, TestResult]] = []
     for name in tests:
@@ -149,8 +163,10 @@ def evaluate(
             if isinstance(view, str):
                 rows.append((name, label, missing_result(stats.n_traits, view)))
             else:
-                rows.append((name, label, _explain(view.once(name, label, test.compute), stats)))
-    return rows
+                rows.append((name, label, view.once(name, label, test.compute)))
+    if not np.isnan([result.log_p for _, _, result in rows]).any():
+        return rows
+    return [(name, label, _explain(result, stats)) for name, label, result in rows]
 
 
 def _explain(result: TestResult, stats: ScoreStatistics) -> TestResult:

@@ -11,10 +11,11 @@ from pipeline.gene_tests.base import Floats, ScoreStatistics, TestResult, missin
 from pipeline.gene_tests.components import Components, keep_positive
 from pipeline.gene_tests.ultra_rare import pool_ultra_rare
 from pipeline.gene_tests.weights import compute_weights
-from pipeline.kernels.gene_sums import squared_sum
+from pipeline.kernels.common_tests import ACAT_CHI2, SKAT_Q
 from pipeline.kernels.mixture import mixture_logsf
 
 COMMON_WEIGHTS = "beta_0.5_0.5"
+NO_VARIANCE = "the weighted variants do not vary"
 
 
 def quadratic_form(Q: Floats, eigenvalues: Floats, scale: Floats) -> TestResult:
@@ -26,9 +27,14 @@ def quadratic_form(Q: Floats, eigenvalues: Floats, scale: Floats) -> TestResult:
         scale: (T,) factors.
     """
     if eigenvalues.size == 0:
-        return missing_result(Q.shape[0], "the weighted variants do not vary")
+        return missing_result(Q.shape[0], NO_VARIANCE)
     log_p, error = mixture_logsf(Q / scale, eigenvalues)
-    method = "chi2" if eigenvalues.size == 1 else "saddlepoint-contour"
+    return _mixture_row(Q, log_p, error, eigenvalues.size)
+
+
+def _mixture_row(Q: Floats, log_p: Floats, error: Floats, n_eigenvalues: int) -> TestResult:
+    """Return the row of a tail with so many eigenvalues."""
+    method = "chi2" if n_eigenvalues == 1 else "saddlepoint-contour"
     return TestResult(statistic=Q, log_p=log_p, p_error=error, method=method)
 
 
@@ -38,7 +44,11 @@ def skat(c: Components, scheme: str) -> TestResult:
     note = c.weight_note(scheme)
     if note:
         return missing_result(c.stats.n_traits, note)
-    return quadratic_form(squared_sum(c.stats.U, c.weights(scheme)), c.eigenvalues(scheme), c.stats.scale)
+    rows = c.common(scheme)
+    if rows.eigenvalues.size == 0:
+        return missing_result(c.stats.n_traits, NO_VARIANCE)
+    Q, log_p, error = rows.values[SKAT_Q:ACAT_CHI2]
+    return _mixture_row(Q, log_p, error, rows.eigenvalues.size)
 
 
 def skat_joint(c: Components, scheme: str) -> TestResult:

@@ -20,13 +20,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from scipy.linalg import eigh_tridiagonal
+from scipy.linalg.lapack import dsterf, dsytrd
 from scipy.special import chdtri
 
 from pipeline.gene_tests.base import Floats, TestResult, missing_result
-from pipeline.gene_tests.burden import CANCELLED
-from pipeline.gene_tests.components import Components, keep_positive
+from pipeline.gene_tests.components import CANCELLED, Components, keep_positive
 from pipeline.gene_tests.ultra_rare import pool_ultra_rare
 from pipeline.kernels.gene_sums import power_sums
 from pipeline.kernels.joint_tail import integrate_boundary, line_breaks
@@ -42,7 +44,7 @@ TABLE_STEP = 0.125
 TABLE_ERROR = 1e-4
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class JointNull:
     """Null distribution of the eight Q_rho, from A = W V W alone.
 
@@ -50,45 +52,89 @@ class JointNull:
         mixtures: eigenvalues behind every Q_rho.
         burden_variance: 1'A1.
         tau: (8,) coefficient of z^2 in Q_rho.
-        rest: (k,) eigenvalues of A given the burden.
-        shift: (k,) noncentralities of the rest per unit of z^2.
-        cross: variance of the term that depends on both z and the rest.
+        diagonal, off_diagonal: of A given the burden, in a basis where it is tridiagonal and 1'A points along the first
+            axis, with length sqrt(reach * 1'A1).
+        reach: see above.
+        smallest: eigenvalues of A given the burden below this are rounding.
     """
 
     mixtures: tuple[Floats, ...]
     burden_variance: float
     tau: Floats
-    rest: Floats
-    shift: Floats
-    cross: float
+    diagonal: Floats
+    off_diagonal: Floats
+    reach: float
+    smallest: float
+
+    @cached_property
+    def rest(self) -> Floats:
+        """(k,) eigenvalues of A given the burden."""
+        values = tridiagonal_eigenvalues(self.diagonal, self.off_diagonal)
+        return values[values > self.smallest]
+
+    @cached_property
+    def shift(self) -> Floats:
+        """(k,) noncentralities of the rest per unit of z^2."""
+        values, vectors = eigh_tridiagonal(self.diagonal, self.off_diagonal)
+        part: Floats = self.reach * vectors[0, values > self.smallest] ** 2
+        return part
+
+    @property
+    def cross(self) -> float:
+        """Variance of the term that depends on both z and the rest."""
+        return 4.0 * self.reach * float(self.diagonal[0])
 
 
 def joint_null(A: Floats, own: Floats) -> JointNull:
-    """Return the null distribution for A = W V W whose eigenvalues are ``own``.
+    """Return the null distribution for A = W V W (m > 1) whose eigenvalues are ``own``.
 
-    ``R_rho = (1 - rho) I + rho 11'`` has the square root ``a I + c 11'``, a = sqrt(1 - rho), so all matrices
-    ``R^(1/2) A R^(1/2)`` are rank-two changes of a^2 A.
+    One reduction serves all rho. A reflection H with H e_1 = -1/sqrt(m) and a tridiagonal reduction that leaves e_1
+    alone give A = Z T Z' with ``Z e_1 ~ 1``. ``R_rho = (1 - rho) I + rho 11'`` is diagonal in that basis, ``r^2`` =
+    1 - rho + m rho first and ``a^2`` = 1 - rho after, so ``R^(1/2) A R^(1/2)`` has the eigenvalues of T with its first
+    row and column scaled by r and the others by a. A given the burden, ``A - A11'A / 1'A1``, is the Schur complement of
+    T's first entry. Each is a tridiagonal problem, of order m^2.
     """
     m = A.shape[0]
-    s = A.sum(axis=1)
-    total = float(s.sum())
-    a = np.sqrt(1.0 - GRID[1:-1])
-    c = (np.sqrt(a * a + m * GRID[1:-1]) - a) / m
-    stack = (a * a)[:, None, None] * A + (a * c)[:, None, None] * (s[:, None] + s) + (c * c * total)[:, None, None]
-    inner = np.linalg.eigvalsh(stack)
-    mixtures = (own, *(keep_positive(row) for row in inner), np.array([total]))
-    rest, vectors = np.linalg.eigh(A - np.outer(s, s / total))
-    kept = rest > (own.mean() * 1e-5 if own.size else 0.0)
-    rest, vectors = rest[kept], vectors[:, kept]
-    part = (s @ vectors) ** 2 / total
+    d, e = tridiagonalise(A)
+    mixtures = [own]
+    for rho in GRID[1:-1]:
+        a2, r2 = 1.0 - rho, 1.0 - rho + m * rho
+        scaled_d, scaled_e = a2 * d, a2 * e
+        scaled_d[0], scaled_e[0] = r2 * d[0], math.sqrt(a2 * r2) * e[0]
+        mixtures.append(keep_positive(tridiagonal_eigenvalues(scaled_d, scaled_e)))
+    total, reach = m * d[0], e[0] * e[0] / d[0]
+    rest = d[1:].copy()
+    rest[0] -= reach
     return JointNull(
-        mixtures=mixtures,
-        burden_variance=total,
-        tau=GRID * total + (1.0 - GRID) * float(s @ s) / total,
-        rest=rest,
-        shift=part,
-        cross=4.0 * float((part * rest).sum()),
+        mixtures=(*mixtures, np.array([total])),
+        burden_variance=float(total),
+        tau=GRID * total + (1.0 - GRID) * float(d[0] + reach),
+        diagonal=rest,
+        off_diagonal=e[1:].copy(),
+        reach=float(reach),
+        smallest=float(own.mean()) * 1e-5 if own.size else 0.0,
     )
+
+
+def tridiagonalise(A: Floats) -> tuple[Floats, Floats]:
+    """Return diagonal (m,) and off-diagonal (m - 1,) of T = Z'AZ, Z orthogonal with first column -1/sqrt(m)."""
+    m = A.shape[0]
+    v = np.full(m, 1.0 / math.sqrt(m))
+    v[0] += 1.0
+    beta = 2.0 / float(v @ v)
+    w = beta * (A @ v)
+    w -= 0.5 * beta * float(v @ w) * v
+    reflected = A - np.outer(v, w) - np.outer(w, v)
+    _, d, e, _, _ = dsytrd(reflected, lower=1)
+    return d, e
+
+
+def tridiagonal_eigenvalues(d: Floats, e: Floats) -> Floats:
+    """Return the eigenvalues of a symmetric tridiagonal matrix, ascending."""
+    if d.size == 1:
+        return d.copy()
+    values, info = dsterf(d, e)
+    return values if info == 0 else eigh_tridiagonal(d, e, eigvals_only=True)
 
 
 def skat_o(c: Components, scheme: str) -> TestResult:
@@ -130,7 +176,7 @@ def _skat_o(c: Components, scheme: str, only_exact: bool) -> TestResult:
 def _joint_null_of(c: Components, scheme: str) -> JointNull | None:
     """Return the joint null, or None when only one component varies: the burden, or everything but the burden."""
     A = c.weighted_covariance(scheme)
-    if not float(A.sum()) > CANCELLED * float(np.trace(A)):
+    if len(A) < 2 or not float(A.sum()) > CANCELLED * float(np.trace(A)):
         return None
     null = joint_null(A, c.eigenvalues(scheme))
     return null if null.rest.size else None

@@ -7,8 +7,7 @@ import math
 import numpy as np
 
 from pipeline.gene_tests.base import Floats, TestResult, missing_result
-from pipeline.gene_tests.burden import CANCELLED
-from pipeline.gene_tests.components import Components
+from pipeline.gene_tests.components import CANCELLED, Components
 from pipeline.kernels.half_spaces import mean_overlaps
 from pipeline.kernels.tails import chi2_logsf
 

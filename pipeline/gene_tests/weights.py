@@ -11,6 +11,7 @@ import numpy as np
 
 from pipeline.errors import ConfigError, suggest
 from pipeline.gene_tests.base import Floats
+from pipeline.kernels.gene_sums import beta_weights, madsen_browning_weights
 
 NAMES = ("flat", "beta_1_25", "madsen-browning", "annotation:COLUMN")
 _BETA = re.compile(r"beta_(\d+(?:\.\d+)?)_(\d+(?:\.\d+)?)")
@@ -64,12 +65,6 @@ def compute_weights(name: str, maf: Floats, annotations: Mapping[str, Floats]) -
         if column not in annotations:
             raise ConfigError(f"weights '{name}': no annotation column '{column}'{suggest(column, annotations)}")
         return np.asarray(annotations[column], dtype=np.float64)
-    p = np.minimum(maf, 1.0 - maf)
-    known = p > 0.0
-    safe = np.where(known, p, 0.5)
     if kind == "madsen-browning":
-        return np.where(known, 1.0 / np.sqrt(safe * (1.0 - safe)), 0.0)
-    log_norm = lgamma(a + b) - lgamma(a) - lgamma(b)
-    density = np.exp(log_norm + (a - 1.0) * np.log(safe) + (b - 1.0) * np.log1p(-safe))
-    at_zero = np.exp(log_norm) if a == 1.0 else 0.0
-    return np.where(known, density, at_zero)
+        return madsen_browning_weights(maf)
+    return beta_weights(maf, a, b, lgamma(a + b) - lgamma(a) - lgamma(b))

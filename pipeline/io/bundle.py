@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import BundleError
 from pipeline.io.bundle_check import check_genes, check_variants, read_bundle_table, read_study
-from pipeline.kernels.score_statistics import information_matrix
+from pipeline.kernels.score_statistics import cancel_rounding, information_matrix
 from pipeline.schema import (
     BUNDLE_CALIBRATED,
     BUNDLE_COLLAPSED,
@@ -309,10 +309,5 @@ class Bundle:
         b = c.b[self.covariances[info["covariance"]]["traits"].index(trait)]
         rows = np.vstack([c.B, b]) if b.shape[0] else c.B
         K = information_matrix(len(gene.position), c.row, c.column, c.value, np.ascontiguousarray(rows))
-        squares = np.zeros(len(K))
-        on_diagonal = c.row == c.column
-        squares[c.row[on_diagonal]] = c.value[on_diagonal]
-        rounding = np.diag(K) <= ROUNDING * squares  # constant given the covariates: what is left is no variance
-        K[rounding] = 0.0
-        K[:, rounding] = 0.0
+        cancel_rounding(K, c.row, c.column, c.value, ROUNDING)
         return K

@@ -204,3 +204,33 @@ def power_sums(values: Floats) -> tuple[float, float, float, float]:
         c3 += x * x * x
         c4 += x * x * x * x
     return c1, c2, c3, c4
+
+
+@njit(cache=True, nogil=True)
+def beta_weights(maf: Floats, a: float, b: float, log_norm: float) -> Floats:
+    """Return (m,) the Beta(a, b) density at ``p = min(maf, 1 - maf)``, 0 where it is infinite (p = 0, a < 1).
+
+    Args:
+        maf: (m,).
+        a, b: parameters.
+        log_norm: ``-log B(a, b)``.
+    """
+    out = np.empty(maf.shape[0])
+    for j in range(maf.shape[0]):
+        p = min(maf[j], 1.0 - maf[j])
+        if p > 0.0:
+            out[j] = math.exp(log_norm + (a - 1.0) * math.log(p) + (b - 1.0) * math.log1p(-p))
+        else:
+            out[j] = math.exp(log_norm) if a == 1.0 else 0.0
+    return out
+
+
+@njit(cache=True, nogil=True)
+def madsen_browning_weights(maf: Floats) -> Floats:
+    """Return (m,) ``1 / sqrt(p (1 - p))``, 0 at p = 0."""
+    out = np.zeros(maf.shape[0])
+    for j in range(maf.shape[0]):
+        p = min(maf[j], 1.0 - maf[j])
+        if p > 0.0:
+            out[j] = 1.0 / math.sqrt(p * (1.0 - p))
+    return out

@@ -219,3 +219,25 @@ def weighted_squares(
                 g = imputed[j, c] if d == MISSING else float(d)
                 out[j, c] += w[c] * g * g
     return out
+
+
+@njit(cache=True, nogil=True)
+def cancel_rounding(V: Floats, row: NDArray[np.int32], column: NDArray[np.int32], value: Floats, share: float) -> None:
+    """Zero, in place, the rows and columns of V whose diagonal is at most ``share`` of that of G'WG.
+
+    Such a variant is constant given the covariates, and what the subtraction left of its variance is rounding.
+
+    Args:
+        V: (m, m) ``G'WG - B'B``.
+        row, column, value: sparse lower triangle of G'WG.
+        share: see above.
+    """
+    m = V.shape[0]
+    square = np.zeros(m)
+    for k in range(row.shape[0]):
+        if row[k] == column[k]:
+            square[row[k]] = value[k]
+    for j in range(m):
+        if V[j, j] <= share * square[j]:
+            V[j, :] = 0.0
+            V[:, j] = 0.0

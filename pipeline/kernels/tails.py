@@ -131,6 +131,17 @@ def cauchy_combine(log_p: Floats, weights: Floats) -> Floats:
 
 
 @njit(cache=True, nogil=True)
+def smallest_of(values: Floats) -> Floats:
+    """Return the smallest of each column (d, T) that is a number, NaN where none is."""
+    out = np.full(values.shape[1], math.nan)
+    for i in range(values.shape[0]):
+        for t in range(values.shape[1]):
+            if not values[i, t] >= out[t] and not math.isnan(values[i, t]):
+                out[t] = values[i, t]
+    return out
+
+
+@njit(cache=True, nogil=True)
 def _log_arccot(t: float, log_factor: float) -> float:
     """Return log(arccot(t * exp(log_factor)) / pi) with arccot in (0, pi)."""
     if t > 0.0 and math.log(t) + log_factor > 20.0:

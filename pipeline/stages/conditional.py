@@ -25,8 +25,8 @@ from pipeline.io.results import write_parquet
 from pipeline.io.variant_keys import parse_variant_keys
 from pipeline.schema import CONDITIONAL
 from pipeline.stages.meta.collect import LN10
-from pipeline.stages.meta.evaluate import evaluate_selection
-from pipeline.stages.meta.selection import CountedAllele, Selection, included_variants, select_variants
+from pipeline.stages.meta.evaluate import GeneView, evaluate_selection
+from pipeline.stages.meta.selection import Selection, included_variants, select_variants
 from pipeline.stages.meta.sums import SharedV, sum_studies
 from pipeline.stages.meta.tasks import GeneRequest, MetaTask, plan_tasks
 from pipeline.stages.meta.unite import TraitGroup, UnionFrequency, UnionGene, group_traits, pool_frequencies, unite_gene
@@ -131,12 +131,13 @@ def condition_gene(
         frequency = pool_frequencies(union, group, request.external)
         selections = list(select_variants(request, union, frequency, group, task, []))
         included = included_variants(union, frequency, task)
+        view = GeneView.of(request, union, frequency, group, task, bundles)
         for shared in sum_studies(bundles, union, group, request.chromosome, included, task.tests.calibrate):
             for t in range(len(shared.traits)):
                 alone = take_trait(shared, t)
                 index = find_index(rule, request.chromosome, union, frequency, alone)
                 if len(index):
-                    yield from _rows(request, union, frequency, group, alone, selections, index, task)
+                    yield from _rows(view, alone, selections, index)
 
 
 def take_trait(shared: SharedV, t: int) -> SharedV:
@@ -169,18 +170,11 @@ def condition_shared(shared: SharedV, index: NDArray[np.intp]) -> tuple[SharedV,
 
 
 def _rows(
-    request: GeneRequest,
-    union: UnionGene,
-    frequency: UnionFrequency,
-    group: TraitGroup,
-    shared: SharedV,
-    selections: Sequence[Selection],
-    index: NDArray[np.intp],
-    task: MetaTask,
+    view: GeneView, shared: SharedV, selections: Sequence[Selection], index: NDArray[np.intp]
 ) -> Iterator[dict[str, Any]]:
-    """Give the rows of one gene and trait."""
+    """Give the conditional rows of one gene and trait."""
+    request, union, mac_of = view.request, view.union, view.counted.mac
     conditioned, left = condition_shared(shared, index)
-    counted = CountedAllele.of(frequency, task.tests.frequency)
     names = ",".join(f"{request.chromosome}:{union.position[j]}:{union.ref[j]}:{union.alt[j]}" for j in index)
     for selection in selections:
         kept = replace(
@@ -190,7 +184,7 @@ def _rows(
         )
         if not len(kept.in_bin):
             continue
-        tested = evaluate_selection(request, union, group, conditioned, kept, counted, task, 1.0)
+        tested = evaluate_selection(view, conditioned, kept, 1.0)
         for test, weights, result in tested.rows:
             log_p = float(result.log_p[0])
             values = (result.statistic, result.beta, result.se, result.p_error)
@@ -198,8 +192,8 @@ def _rows(
             yield {
                 "gene": request.gene, "chromosome": request.chromosome, "start": request.start, "end": request.end,
                 "trait": shared.traits[0], "mask": kept.mask, "max_maf": kept.max_maf, "weights": weights,
-                "test": test, "n_studies": len(union.studies), "n_samples": group.n_samples,
-                "n_variants": len(kept.in_bin), "mac": float(counted.mac[kept.in_bin].sum()), "statistic": statistic,
+                "test": test, "n_studies": len(union.studies), "n_samples": view.group.n_samples,
+                "n_variants": len(kept.in_bin), "mac": float(mac_of[kept.in_bin].sum()), "statistic": statistic,
                 "beta": beta, "se": se, "p": float(np.exp(log_p)), "log10p": abs(log_p) / LN10,
                 "method": result.method, "p_error": error, "note": result.note, "index_variants": names,
             }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from pipeline.gene_tests.skat import find_drivers
 from pipeline.gene_tests.step_up import SEARCHES
 
 COMPONENTS = ("skat", "skat-o", "skat-o-exact", "acat-v", "acat-o", "skat-joint", "skat-het")
+DRIVEN = frozenset((*COMPONENTS, *SEARCHES))  # tests without one effect
 TOP = 10
 LN10 = float(np.log(10.0))
 
@@ -40,12 +42,15 @@ def driver_rows(
         limit: p-value.
         collapse_mac, ultra_rare: as the test had them.
     """
-    if test not in (*COMPONENTS, *SEARCHES) or result.note or limit <= 0.0:
+    if test not in DRIVEN or result.note or limit <= 0.0:
+        return []
+    leading = result.log_p < math.log(limit)
+    if not leading.any():
         return []
     schemes = tuple(weights.split("+")) if weights else DEFAULT_WEIGHTS[:1]
     rows: list[tuple[int, int, dict[str, Any]]] = []
     V = stats.V.diagonal()
-    for t in np.flatnonzero(result.log_p < np.log(limit)):
+    for t in np.flatnonzero(leading):
         order, share = find_drivers(stats, schemes[0], stats.n_variants)
         share_of = dict(zip(order[t].tolist(), share[t].tolist(), strict=True))
         chosen = _chosen(result, int(t)) if test in SEARCHES else order[t][:TOP]

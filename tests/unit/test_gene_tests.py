@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from pipeline.errors import ConfigError, StatisticsError
+from pipeline.gene_tests import components
 from pipeline.gene_tests import skat_o as skat_o_module
 from pipeline.gene_tests.acat import combine_log_p
 from pipeline.gene_tests.base import ScoreStatistics
@@ -553,10 +554,14 @@ def test_every_registered_test_is_covered_here():
 
 def test_evaluate_computes_shared_parts_once(monkeypatch):
     calls = []
-    original = np.linalg.eigvalsh
-    monkeypatch.setattr(np.linalg, "eigvalsh", lambda a: calls.append(a.shape) or original(a))
-    evaluate(simulate_gene(m=6), ("skat", "acat-o", "skat-o"), ("flat",))
-    assert calls.count((6, 6)) == 1
+    original = components.compute_common_tests
+    monkeypatch.setattr(components, "compute_common_tests", lambda *a: calls.append(a[3].shape) or original(*a))
+    gene = simulate_gene(m=6)
+    rows = evaluate(gene, ("skat", "acat-o", "skat-o", "burden", "price"), ("flat", "beta_1_25"))
+    assert calls == [(2, 6), (1, 6)]  # all sets of weights at once; Madsen-Browning for the last
+    for test, weights, result in rows:  # what is computed alone is the same
+        alone = evaluate(gene, (test,), weights.split("+") if weights else ("flat",))[0][2]
+        np.testing.assert_array_equal(alone.log_p, result.log_p)
 
 
 def test_evaluate__raises_on_unknown_names():

@@ -19,10 +19,9 @@ from pipeline.stages.meta.collect import (
     count_failed,
     failed_row,
     gather_results,
-    single_variants,
     write_pathways,
 )
-from pipeline.stages.meta.evaluate import evaluate_gene
+from pipeline.stages.meta.evaluate import GeneView, evaluate_gene
 from pipeline.stages.meta.selection import included_variants, select_variants
 from pipeline.stages.meta.sums import sum_studies
 from pipeline.stages.meta.tasks import GeneRequest, MetaTask
@@ -79,13 +78,12 @@ def _run_gene(
 ) -> None:
     """Unite, sum and test one gene for all traits."""
     union = unite_gene(request, here)
+    calibrate, with_replicates = task.tests.calibrate, bool(set(task.tests.names) & set(SEARCHES))
     for group in groups:
         frequency = pool_frequencies(union, group, request.external)
         selections = list(select_variants(request, union, frequency, group, task, results.audit))
         included = included_variants(union, frequency, task)
-        with_replicates = bool(set(task.tests.names) & set(SEARCHES))
-        for shared in sum_studies(
-            bundles, union, group, request.chromosome, included, task.tests.calibrate, with_replicates
-        ):
-            evaluate_gene(request, union, frequency, group, shared, selections, task, bundles, results)
-            results.variants.append(single_variants(request, union, frequency, group, shared))
+        view = GeneView.of(request, union, frequency, group, task, bundles)
+        for shared in sum_studies(bundles, union, group, request.chromosome, included, calibrate, with_replicates):
+            evaluate_gene(view, shared, selections, results)
+            results.variants.add(request, union, frequency, shared)

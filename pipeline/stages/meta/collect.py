@@ -29,48 +29,112 @@ LN10 = float(np.log(10.0))
 
 
 class RowCollector:
-    """Rows of gene_tests.parquet, gathered as arrays: constants per block, one value per trait otherwise."""
+    """Rows of gene_tests.parquet: constants and results as they come, columns at the end."""
 
     def __init__(self) -> None:
         self.constants: list[tuple[Any, ...]] = []
-        self.lengths: list[int] = []
-        self.values: list[Floats] = []
-        self.traits: list[str] = []
+        self.results: list[TestResult] = []
+        self.traits: list[tuple[str, ...]] = []
 
     def add(self, constants: tuple[Any, ...], traits: tuple[str, ...], result: TestResult) -> None:
         """Add one test of one gene for several traits."""
-        nan = np.full(len(traits), np.nan)
-        block = np.empty((5, len(traits)))
-        for row, value in enumerate((result.statistic, result.beta, result.se, result.log_p, result.p_error)):
-            block[row] = nan if value is None else value
-        self.constants.append((*constants, result.method, result.note))
-        self.lengths.append(len(traits))
-        self.values.append(block)
-        self.traits.extend(traits)
+        self.constants.append(constants)
+        self.results.append(result)
+        self.traits.append(traits)
+
+    def _values(self, name: str) -> Floats:
+        """Return one field of all results, NaN where a test has none."""
+        absent = {n: np.full(n, np.nan) for n in {len(traits) for traits in self.traits}}
+        found = [getattr(result, name) for result in self.results]
+        parts = [absent[len(t)] if v is None else v for v, t in zip(found, self.traits, strict=True)]
+        return np.concatenate(parts) if parts else np.empty(0)
 
     def table(self) -> pa.Table:
         """Return the rows as a table."""
         names = (
             "gene", "chromosome", "start", "end", "mask", "max_maf", "weights", "test", "n_studies", "n_samples",
-            "n_variants", "mac", "method", "note",
+            "n_variants", "mac",
         )  # fmt: skip
-        repeat = pa.array(np.repeat(np.arange(len(self.lengths)), self.lengths))
         types = {c.name: c.type for c in GENE_TESTS.columns}
+        constants = dict(zip(names, zip(*self.constants, strict=True), strict=True)) if self.constants else {}
+        constants |= {name: tuple(getattr(result, name) for result in self.results) for name in ("method", "note")}
+        repeat = pa.array(np.repeat(np.arange(len(self.traits)), [len(traits) for traits in self.traits]))
         columns: dict[str, Any] = {
-            name: pa.array([row[i] for row in self.constants], types[name]).take(repeat) for i, name in enumerate(names)
+            name: pa.array(constants.get(name, ()), types[name]).take(repeat) for name in (*names, "method", "note")
         }
-        values = np.concatenate(self.values, axis=1) if self.values else np.empty((5, 0))
-        statistic, beta, se, log_p, error = values
+        log_p = self._values("log_p")
         columns |= {
-            "trait": pa.array(self.traits, pa.string()),
-            "statistic": statistic,
+            "trait": pa.array([trait for traits in self.traits for trait in traits], pa.string()),
+            **{name: self._values(name) for name in ("statistic", "beta", "se", "p_error")},
+            "p": np.exp(log_p),
+            "log10p": np.abs(log_p) / LN10,
+        }
+        return pa.table({c.name: columns[c.name] for c in GENE_TESTS.columns}, schema=GENE_TESTS.arrow)
+
+
+class VariantCollector:
+    """Rows of single_variants.parquet: the variants that each gene reports, columns at the end."""
+
+    def __init__(self) -> None:
+        self.labels: list[tuple[str, int, tuple[str, ...]]] = []  # chromosome, variants, traits
+        self.parts: list[tuple[NDArray[Any], ...]] = []
+
+    def add(self, request: GeneRequest, union: UnionGene, frequency: UnionFrequency, shared: SharedV) -> None:
+        """Add the variants that this gene reports, for the traits that share V."""
+        mine = reported_variants(request, union)
+        chosen = np.flatnonzero(mine & frequency.is_polymorphic)
+        per_variant = (
+            union.position, union.ref, union.alt, frequency.n_studies, frequency.allele_number, frequency.alt_count,
+        )  # fmt: skip
+        again = np.tile(chosen, len(shared.traits)) if len(shared.traits) > 1 else chosen
+        V = shared.scale[:, None] * np.diagonal(shared.V)[chosen]
+        self.labels.append((request.chromosome, len(chosen), shared.traits))
+        self.parts.append((*(values[again] for values in per_variant), shared.U[:, chosen].ravel(), V.ravel()))
+
+    def table(self) -> pa.Table:
+        """Return the rows as a table: ``beta = U / V``, ``se = 1 / sqrt(V)``, gene by gene, then trait by trait."""
+        if not self.parts:
+            return SINGLE_VARIANTS.arrow.empty_table()
+        position, ref, alt, n_studies, number, count, U, V = (np.concatenate(x) for x in zip(*self.parts, strict=True))
+        traits = [(t, n) for _, n, traits in self.labels for t in traits]
+        testable = V > 0
+        with np.errstate(divide="ignore", invalid="ignore"):
+            beta = np.where(testable, U / V, np.nan)
+            se = np.where(testable, 1 / np.sqrt(V), np.nan)
+            log_p = np.where(testable, chi2_logsf(np.where(testable, U**2 / V, 0.0)), np.nan)
+        columns: dict[str, Any] = {
+            "chromosome": _repeat([c for c, _, _ in self.labels], [n * len(t) for _, n, t in self.labels]),
+            "position": position,
+            "ref": pa.array(ref, pa.string()),
+            "alt": pa.array(alt, pa.string()),
+            "trait": _repeat([t for t, _ in traits], [n for _, n in traits]),
+            "n_studies": n_studies.astype(np.int32),
+            "n_samples": (number / 2).astype(np.int64),
+            "alt_frequency": count / np.maximum(number, 1),
+            "alt_count": count,
+            "U": U,
+            "V": V,
             "beta": beta,
             "se": se,
             "p": np.exp(log_p),
             "log10p": np.abs(log_p) / LN10,
-            "p_error": error,
         }
-        return pa.table({c.name: columns[c.name] for c in GENE_TESTS.columns}, schema=GENE_TESTS.arrow)
+        return pa.table(columns, schema=SINGLE_VARIANTS.arrow)
+
+
+def _repeat(names: list[str], times: list[int]) -> pa.Array:
+    """Return each name as often as it is said."""
+    return pa.array(names, pa.string()).take(pa.array(np.repeat(np.arange(len(names)), times)))
+
+
+def reported_variants(request: GeneRequest, union: UnionGene) -> NDArray[np.bool_]:
+    """Return (u,) which variants this gene reports singly: those that no earlier gene or region has."""
+    if not request.is_region:
+        return request.owner[union.listed]
+    mine = np.ones(len(union.position), np.bool_)
+    for start, end in request.earlier:
+        mine &= (union.position < start) | (union.position > end)
+    return mine
 
 
 @dataclass
@@ -79,20 +143,19 @@ class TaskResults:
 
     Attributes:
         tests: rows of gene_tests.parquet.
-        variants: tables of single_variants.parquet.
+        variants: rows of single_variants.parquet.
         audit: rows of mask_audit.tsv.
         drivers: rows of drivers.parquet.
     """
 
     tests: RowCollector = field(default_factory=RowCollector)
-    variants: list[pa.Table] = field(default_factory=list)
+    variants: VariantCollector = field(default_factory=VariantCollector)
     audit: list[dict[str, Any]] = field(default_factory=list)
     drivers: list[dict[str, Any]] = field(default_factory=list)
 
     def write(self, task: MetaTask) -> None:
         """Write the task's parts; the table of tests last, since it says that the task is done."""
-        empty = SINGLE_VARIANTS.arrow.empty_table()
-        write_parquet(task.part("variants"), pa.concat_tables(self.variants) if self.variants else empty)
+        write_parquet(task.part("variants"), self.variants.table())
         write_parquet(task.part("audit"), pa.Table.from_pylist(self.audit, schema=MASK_AUDIT.arrow))
         write_parquet(task.part("drivers"), pa.Table.from_pylist(self.drivers, schema=DRIVERS.arrow))
         write_parquet(task.part("tests"), self.tests.table())
@@ -108,45 +171,6 @@ def count_failed(path: Path) -> int:
     """Return how many genes of a table of gene tests have a row without a mask: the row that says why they failed."""
     table = pq.read_table(path, columns=["gene", "mask"])
     return len(set(table.filter(pc.equal(table["mask"], ""))["gene"].to_pylist()))
-
-
-def single_variants(
-    request: GeneRequest, union: UnionGene, frequency: UnionFrequency, group: TraitGroup, shared: SharedV
-) -> pa.Table:
-    """Return the single-variant rows that this gene reports: ``beta = U / V``, ``se = 1 / sqrt(V)``."""
-    if request.is_region:
-        inside = [(union.position >= start) & (union.position <= end) for start, end in request.earlier]
-        mine = ~np.any(inside, axis=0) if inside else np.ones(len(union.position), np.bool_)
-    else:
-        mine = request.owner[union.listed]
-    chosen = np.flatnonzero(mine & frequency.is_polymorphic)
-    n_traits = len(shared.traits)
-    V = np.outer(shared.scale, np.diag(shared.V)[chosen])
-    U = shared.U[:, chosen]
-    testable = V > 0
-    with np.errstate(divide="ignore", invalid="ignore"):
-        beta = np.where(testable, U / V, np.nan)
-        se = np.where(testable, 1 / np.sqrt(V), np.nan)
-        log_p = np.where(testable, chi2_logsf(np.where(testable, U**2 / V, 0.0).ravel()).reshape(V.shape), np.nan)
-    repeat = np.tile(np.arange(len(chosen)), n_traits)
-    columns: dict[str, Any] = {
-        "chromosome": pa.array([request.chromosome] * len(repeat), pa.string()),
-        "position": union.position[chosen][repeat],
-        "ref": pa.array(union.ref[chosen][repeat], pa.string()),
-        "alt": pa.array(union.alt[chosen][repeat], pa.string()),
-        "trait": pa.array(np.repeat(np.array(shared.traits, object), len(chosen)), pa.string()),
-        "n_studies": frequency.n_studies[chosen][repeat].astype(np.int32),
-        "n_samples": (frequency.allele_number[chosen][repeat] / 2).astype(np.int64),
-        "alt_frequency": (frequency.alt_count / np.maximum(frequency.allele_number, 1))[chosen][repeat],
-        "alt_count": frequency.alt_count[chosen][repeat],
-        "U": U.ravel(),
-        "V": V.ravel(),
-        "beta": beta.ravel(),
-        "se": se.ravel(),
-        "p": np.exp(log_p).ravel(),
-        "log10p": (np.abs(log_p) / LN10).ravel(),
-    }
-    return pa.table(columns, schema=SINGLE_VARIANTS.arrow)
 
 
 def gather_results(tasks: Sequence[MetaTask], out: Path) -> None:

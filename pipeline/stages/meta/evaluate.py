@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,8 @@ from pipeline.gene_tests.acat import combine_log_p
 from pipeline.gene_tests.base import ScoreStatistics, TestResult
 from pipeline.gene_tests.registry import TESTS, evaluate
 from pipeline.io.bundle import Bundle, StudyGene
-from pipeline.stages.drivers import driver_rows
+from pipeline.kernels.selection import turn_statistics
+from pipeline.stages.drivers import DRIVEN, driver_rows
 from pipeline.stages.meta.collect import TaskResults
 from pipeline.stages.meta.selection import CountedAllele, Selection
 from pipeline.stages.meta.sums import SharedV
@@ -31,7 +32,49 @@ Floats = NDArray[np.float64]
 ALL_MASKS = "all masks"  # mask of the omnibus row
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class GeneView:
+    """A gene as the traits of one group see it, over all studies: what the tests of its masks and bins share.
+
+    Attributes:
+        request, union, frequency, group: see their classes.
+        counted: sign, frequency and count of the allele that the tests count.
+        task: what to test.
+        bundles: all studies.
+        genes: the gene in each study of the group that has it.
+    """
+
+    request: GeneRequest
+    union: UnionGene
+    frequency: UnionFrequency
+    group: TraitGroup
+    counted: CountedAllele
+    task: MetaTask
+    bundles: Sequence[Bundle]
+    genes: Mapping[int, StudyGene]
+
+    @classmethod
+    def of(
+        cls,
+        request: GeneRequest,
+        union: UnionGene,
+        frequency: UnionFrequency,
+        group: TraitGroup,
+        task: MetaTask,
+        bundles: Sequence[Bundle],
+    ) -> GeneView:
+        """Return the view of a group of traits."""
+        counted = CountedAllele.of(frequency, task.tests.frequency)
+        genes = {k: union.studies[k][0] for k in group.studies if k in union.studies}
+        return cls(request, union, frequency, group, counted, task, bundles, genes)
+
+    @property
+    def place(self) -> tuple[str, str, int, int]:
+        """Name, chromosome, start and end."""
+        return self.request.gene, self.request.chromosome, self.request.start, self.request.end
+
+
+@dataclass(frozen=True, slots=True)
 class Tested:
     """Results of one selection of variants, and what the tests saw."""
 
@@ -39,56 +82,40 @@ class Tested:
     seen: dict[str, tuple[ScoreStatistics, NDArray[np.int64]]]
 
 
-def evaluate_gene(
-    request: GeneRequest,
-    union: UnionGene,
-    frequency: UnionFrequency,
-    group: TraitGroup,
-    shared: SharedV,
-    selections: list[Selection],
-    task: MetaTask,
-    bundles: Sequence[Bundle],
-    results: TaskResults,
-) -> None:
+def evaluate_gene(view: GeneView, shared: SharedV, selections: list[Selection], results: TaskResults) -> None:
     """Run the tests on every mask and bin; masks that select the same variants are computed once."""
-    counted = CountedAllele.of(frequency, task.tests.frequency)
-    genes = {k: union.studies[k][0] for k in group.studies if k in union.studies}
+    tests, n_samples, mac_of = view.task.tests, view.group.n_samples, view.counted.mac
     known: dict[tuple[bytes, bytes, float], Tested] = {}
     collapsed: list[TestResult] = []
-    sees_mask = any(name in TESTS and TESTS[name].scope == "mask" for name in task.tests.names)
-    last: tuple[Any, ...] = ()
+    sees_mask = any(name in TESTS and TESTS[name].scope == "mask" for name in tests.names)
+    n_studies = 0
     for selection in selections:
         if not len(selection.in_bin):
             continue
-        mac = float(counted.mac[selection.in_bin].sum())
-        correction, note = _calibrate(shared, selection, counted, task, bundles, group, genes, mac)
+        mac = float(mac_of[selection.in_bin].sum())
+        correction, note = _calibrate(view, shared, selection, mac)
         key = (selection.in_bin.tobytes(), selection.in_mask.tobytes() if sees_mask else b"", correction)
         if key not in known:
-            known[key] = evaluate_selection(request, union, group, shared, selection, counted, task, correction)
-        n_studies = sum(
-            bool(np.any((fk[selection.in_bin] > 0) & (fk[selection.in_bin] < 1)))
-            for fk in frequency.study_frequency.values()
-        )
-        place = (request.gene, request.chromosome, request.start, request.end)
-        size = (n_studies, group.n_samples, len(selection.in_bin), mac)
+            known[key] = evaluate_selection(view, shared, selection, correction)
+        n_studies = sum(bool(p[selection.in_bin].any()) for p in view.frequency.polymorphic_in.values())
+        row = (*view.place, selection.mask, selection.max_maf)
+        size = (n_studies, n_samples, len(selection.in_bin), mac)
         for test, weights, result in known[key].rows:
-            constants = (*place, selection.mask, selection.max_maf, weights, test, *size)
+            constants = (*row, weights, test, *size)
             results.tests.add(constants, shared.traits, _with_note(result, note))
-            results.drivers += _drivers(constants, request, union, shared, known[key], result, task)
-        for test in (name for name in task.tests.names if name in MODE_OF):
-            for trait, result in zip(
-                shared.traits,
-                evaluate_collapsed(test, bundles, genes, shared.traits, selection.mask, selection.max_maf),
-                strict=True,
-            ):
-                results.tests.add((*place, selection.mask, selection.max_maf, "", test, *size), (trait,), result)
-                collapsed.append(result)
-        last = (place, size)
-    if "omnibus" in task.tests.names and last:
-        place, (n_studies, n_samples, _, _) = last
+            if test in DRIVEN:
+                results.drivers += _drivers(constants, view, shared, known[key], result)
+        for test in (name for name in tests.names if name in MODE_OF):
+            per_trait = evaluate_collapsed(
+                test, view.bundles, view.genes, shared.traits, selection.mask, selection.max_maf
+            )
+            for trait, result in zip(shared.traits, per_trait, strict=True):
+                results.tests.add((*row, "", test, *size), (trait,), result)
+            collapsed += per_trait
+    if "omnibus" in tests.names and n_studies:
         every = np.unique(np.concatenate([s.in_bin for s in selections]))
-        size = (n_studies, n_samples, len(every), float(counted.mac[every].sum()))
-        constants = (*place, ALL_MASKS, max(task.tests.max_maf), "", "omnibus", *size)
+        size = (n_studies, n_samples, len(every), float(mac_of[every].sum()))
+        constants = (*view.place, ALL_MASKS, max(tests.max_maf), "", "omnibus", *size)
         results.tests.add(constants, shared.traits, _combine(known, collapsed, len(shared.traits)))
 
 
@@ -104,24 +131,15 @@ def _with_note(result: TestResult, note: str) -> TestResult:
     return replace(result, note="; ".join(x for x in (result.note, note) if x)) if note else result
 
 
-def _calibrate(
-    shared: SharedV,
-    selection: Selection,
-    counted: CountedAllele,
-    task: MetaTask,
-    bundles: Sequence[Bundle],
-    group: TraitGroup,
-    genes: Mapping[int, StudyGene],
-    mac: float,
-) -> tuple[float, str]:
+def _calibrate(view: GeneView, shared: SharedV, selection: Selection, mac: float) -> tuple[float, str]:
     """Return the burden's correction r of V (1 without calibration) and what the rows of a binary trait should say."""
-    trait = shared.traits[0]
-    here = [k for k in group.studies if k in genes]
+    trait, bundles = shared.traits[0], view.bundles
+    here = list(view.genes)
     if any(bundles[k].traits[trait]["kind"] != "binary" for k in here):
         return 1.0, ""
     if not shared.calibrated or shared.note:
         return 1.0, shared.note or advise_calibration(bundles, here, trait, mac)
-    s = counted.turn[selection.in_bin]
+    s = view.counted.turn[selection.in_bin]
     grid = np.ix_(selection.in_bin, selection.in_bin)
     plain = {
         k: float(s @ V[grid] @ s)
@@ -129,37 +147,27 @@ def _calibrate(
         if k not in shared.calibrated
     }
     information = float(s @ shared.V[grid] @ s)
-    return burden_correction(bundles, genes, trait, selection.mask, selection.max_maf, information, plain)
+    return burden_correction(bundles, view.genes, trait, selection.mask, selection.max_maf, information, plain)
 
 
-def evaluate_selection(
-    request: GeneRequest,
-    union: UnionGene,
-    group: TraitGroup,
-    shared: SharedV,
-    selection: Selection,
-    counted: CountedAllele,
-    task: MetaTask,
-    correction: float,
-) -> Tested:
-    """Run the tests that are functions of (U, V) on one selection."""
-    tests = task.tests
+def evaluate_selection(view: GeneView, shared: SharedV, selection: Selection, correction: float) -> Tested:
+    """Run the tests that are functions of (U, V) on one selection; V is divided by ``correction``."""
+    tests = view.task.tests
     rows: list[tuple[str, str, TestResult]] = []
     seen: dict[str, tuple[ScoreStatistics, NDArray[np.int64]]] = {}
     for chosen, scope in ((selection.in_bin, "bin"), (selection.in_mask, "mask")):
         names = [name for name in tests.names if name in TESTS and TESTS[name].scope == scope]
         if not names:
             continue
-        make = _select(shared, chosen, counted.turn, counted.frequency, counted.mac, group.n_samples)
-        columns = {name: values[union.listed[chosen]] for name, values in request.columns.items()}
-        statistics = make(np.isin(chosen, selection.in_bin), columns)
+        rare = np.ones(len(chosen), np.bool_) if scope == "bin" else np.isin(chosen, selection.in_bin)
+        statistics = _select(view, shared, chosen, rare)
         if correction != 1.0:
             per_study = tuple((U, V / correction, scale) for U, V, scale in statistics.per_study)
             statistics = replace(statistics, V=statistics.V / correction, per_study=per_study)
-        null = None if shared.replicates is None else shared.replicates[:, :, chosen] * counted.turn[chosen]
+        null = None if shared.replicates is None else shared.replicates[:, :, chosen] * view.counted.turn[chosen]
         rows += evaluate(
             statistics, names, tests.weights, collapse_mac=tests.collapse_mac, step_up=make_parameters(tests.step_up),
-            replicates=null, ultra_rare=ultra_rare_bound(shared, task),
+            replicates=null, ultra_rare=ultra_rare_bound(shared, view.task),
         )  # fmt: skip
         seen |= dict.fromkeys(names, (statistics, chosen))
     if shared.calibrated:
@@ -175,46 +183,34 @@ def ultra_rare_bound(shared: SharedV, task: MetaTask) -> float:
 
 
 def _drivers(
-    constants: tuple[Any, ...],
-    request: GeneRequest,
-    union: UnionGene,
-    shared: SharedV,
-    tested: Tested,
-    result: TestResult,
-    task: MetaTask,
+    constants: tuple[Any, ...], view: GeneView, shared: SharedV, tested: Tested, result: TestResult
 ) -> Iterator[dict[str, Any]]:
     """Give the rows of drivers.parquet of one row of gene tests."""
     gene, chromosome, _, _, mask, max_maf, weights, test = constants[:8]
     statistics, chosen = tested.seen[test]
-    limit, mac = task.tests.drivers_p, task.tests.collapse_mac
-    bound = ultra_rare_bound(shared, task)
+    limit, mac = view.task.tests.drivers_p, view.task.tests.collapse_mac
+    bound = ultra_rare_bound(shared, view.task)
     for t, j, columns in driver_rows(statistics, test, weights, result, limit, mac, bound):
         v = chosen[j]
         yield {
             "gene": gene, "trait": shared.traits[t], "mask": mask, "max_maf": max_maf, "weights": weights,
-            "test": test, "chromosome": chromosome, "position": int(union.position[v]), "ref": union.ref[v],
-            "alt": union.alt[v], **columns,
+            "test": test, "chromosome": chromosome, "position": int(view.union.position[v]), "ref": view.union.ref[v],
+            "alt": view.union.alt[v], **columns,
         }  # fmt: skip
 
 
-def _select(
-    shared: SharedV, chosen: NDArray[np.int64], turn: Floats, counted: Floats, mac: Floats, n_samples: int
-) -> Callable[[NDArray[np.bool_], dict[str, Floats]], ScoreStatistics]:
-    """Return a maker of the score statistics of the chosen variants, turned to the counted allele."""
-    s = turn[chosen]
-    grid = np.ix_(chosen, chosen)
-
-    def make(rare: NDArray[np.bool_], columns: dict[str, Floats]) -> ScoreStatistics:
-        return ScoreStatistics(
-            U=shared.U[:, chosen] * s,
-            V=shared.V[grid] * np.outer(s, s),
-            scale=shared.scale,
-            maf=counted[chosen],
-            mac=mac[chosen],
-            n_samples=np.full(len(shared.traits), float(n_samples)),
-            rare=rare,
-            annotations=columns,
-            per_study=tuple((U[:, chosen] * s, V[grid] * np.outer(s, s), scale) for U, V, scale in shared.per_study),
-        )
-
-    return make
+def _select(view: GeneView, shared: SharedV, chosen: NDArray[np.int64], rare: NDArray[np.bool_]) -> ScoreStatistics:
+    """Return the score statistics of the chosen variants, turned to the counted allele."""
+    counted, listed = view.counted, view.union.listed
+    U, V = turn_statistics(shared.U, shared.V, chosen, counted.turn)
+    return ScoreStatistics(
+        U=U,
+        V=V,
+        scale=shared.scale,
+        maf=counted.frequency[chosen],
+        mac=counted.mac[chosen],
+        n_samples=np.full(len(shared.traits), float(view.group.n_samples)),
+        rare=rare,
+        annotations={name: values[listed[chosen]] for name, values in view.request.columns.items()},
+        per_study=tuple((*turn_statistics(U, V, chosen, counted.turn), scale) for U, V, scale in shared.per_study),
+    )

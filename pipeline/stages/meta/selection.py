@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.kernels.selection import count_allele, split_variants
 from pipeline.stages.meta.tasks import GeneRequest, MetaTask
 from pipeline.stages.meta.unite import TraitGroup, UnionFrequency, UnionGene
 
@@ -36,10 +37,7 @@ class CountedAllele:
     @classmethod
     def of(cls, frequency: UnionFrequency, rule: str) -> CountedAllele:
         """Return the minor allele under `maf`, ALT under `aaf`."""
-        f = frequency.frequency
-        turn = np.where((f > 0.5) & (rule == "maf"), -1.0, 1.0)
-        mac = np.where(turn < 0, frequency.allele_number - frequency.alt_count, frequency.alt_count)
-        return cls(turn, np.where(turn < 0, 1 - f, f), mac)
+        return cls(*count_allele(frequency.frequency, frequency.alt_count, frequency.allele_number, rule == "maf"))
 
 
 def included_variants(union: UnionGene, frequency: UnionFrequency, task: MetaTask) -> dict[int, NDArray[np.bool_]]:
@@ -70,14 +68,12 @@ def select_variants(
     polymorphic = frequency.is_polymorphic
     bounded = bounded_frequency(frequency.frequency, task.tests.frequency)
     for m, mask in enumerate(task.masks):
-        member = np.ones(len(union.listed), np.bool_) if request.is_region else request.member[m][union.listed]
-        n_listed = len(union.listed) if request.is_region else len(request.position)
-        n_absent = n_listed - len(union.listed)
-        not_in_mask = int((~member).sum())
+        if request.is_region:
+            member, n_listed = np.ones(len(union.listed), np.bool_), len(union.listed)
+        else:
+            member, n_listed = request.member[m][union.listed], len(request.position)
         for bound in task.tests.max_maf:
-            with np.errstate(invalid="ignore"):
-                rare = bounded <= bound
-            kept = np.flatnonzero(member & polymorphic & rare)
+            in_bin, in_mask, outside, monomorphic, frequent = split_variants(member, polymorphic, bounded, bound)
             audit.append(
                 {
                     "gene": request.gene,
@@ -85,11 +81,11 @@ def select_variants(
                     "max_maf": bound,
                     "traits": ",".join(group.traits),
                     "listed": n_listed,
-                    "absent": n_absent,
-                    "not_in_mask": not_in_mask,
-                    "monomorphic": int((member & ~polymorphic).sum()),
-                    "too_frequent": int((member & polymorphic & ~rare).sum()),
-                    "kept": len(kept),
+                    "absent": n_listed - len(union.listed),
+                    "not_in_mask": outside,
+                    "monomorphic": monomorphic,
+                    "too_frequent": frequent,
+                    "kept": len(in_bin),
                 }
             )
-            yield Selection(mask, bound, kept, np.flatnonzero(member & polymorphic & ~np.isnan(bounded)))
+            yield Selection(mask, bound, in_bin, in_mask)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.io.bundle import Bundle
+from pipeline.kernels.union import lay_on_union
 from pipeline.stages.meta.unite import TraitGroup, UnionGene
 from pipeline.stages.shared_burdens import (
     calibration_factor,
@@ -75,28 +76,25 @@ def sum_studies(
         parts = [tuple(names) for names in together.values()]
     else:
         parts = [(trait,) for trait in group.traits]
-    u = len(union.position)
     for traits in parts:
         per_study = []
-        replicates = sum_replicates(bundles, union.studies, here, traits, u) if with_replicates else None
+        replicates = (
+            sum_replicates(bundles, union.studies, here, traits, len(union.position)) if with_replicates else None
+        )
         note, calibrated = "", []
         for k in here:
             gene, at, sign = union.studies[k]
-            kept = (at >= 0) & included[k][at]
-            place, s = at[kept], sign[kept]
             scale = np.array([1.0 / bundles[k].sigma2(t, chromosome) for t in traits])
-            U = np.zeros((len(traits), u))
-            U[:, place] = gene.U[kept][:, [bundles[k].traits[t]["index"] for t in traits]].T * s
-            V = np.zeros((u, u))
+            index = np.array([bundles[k].traits[t]["index"] for t in traits])
             K = bundles[k].information(gene, traits[0])
             if calibrate != "none" and bundles[k].traits[traits[0]]["kind"] == "binary":
-                factor = calibration_factor(gene, bundles[k].traits[traits[0]]["index"], np.diag(K))
+                factor = calibration_factor(gene, index[0], np.diag(K))
                 if factor is not None:
                     K = K * np.outer(factor, factor)
                     calibrated.append(k)
                 elif calibrate == "spa":
                     note = "not calibrated: a study shares no calibrated variances (score_statistics.calibrate: spa)"
-            V[np.ix_(place, place)] = K[np.ix_(kept, kept)] * np.outer(s, s)
+            U, V = lay_on_union(gene.U, K, index, at, sign, included[k])
             per_study.append((U, V, scale))
         if len(per_study) == 1:
             yield SharedV(traits, *per_study[0], (), replicates, note, tuple(calibrated))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pipeline.errors import MatchError
 from pipeline.io.bundle import Bundle, StudyGene
 from pipeline.io.catalogue import unordered_key
+from pipeline.kernels.union import add_counts
 from pipeline.stages.meta.tasks import GeneRequest
 
 Floats = NDArray[np.float64]
@@ -86,6 +87,10 @@ def unite_gene(request: GeneRequest, found: dict[int, StudyGene]) -> UnionGene:
         request: the gene and its listed variants, whose allele order is kept.
         found: the gene of each study that has it.
     """
+    if len(found) == 1 and not request.is_region:
+        alike = _unite_alike(request, *next(iter(found.items())))
+        if alike is not None:
+            return alike
     wanted = unordered_key(request.position, request.ref, request.alt)
     alt_of = dict(zip(wanted, request.alt.tolist(), strict=True))
     keys = {k: unordered_key(g.position, g.ref, g.alt) for k, g in found.items()}
@@ -106,6 +111,21 @@ def unite_gene(request: GeneRequest, found: dict[int, StudyGene]) -> UnionGene:
     alt = np.array([alt_of[key] for key in chosen], object)
     ref = np.array([b if a == x else a for (_, a, b), x in zip(chosen, alt, strict=True)], object)
     return UnionGene(np.array([key[0] for key in chosen], np.int64), ref, alt, listed, studies)
+
+
+def _unite_alike(request: GeneRequest, study: int, gene: StudyGene) -> UnionGene | None:
+    """Return the union where a single study has listed variants in the request's order and orientation, else None."""
+    position, m = request.position, len(gene.position)
+    listed = np.arange(m) if m == len(position) else np.searchsorted(position, gene.position)
+    if not m or listed.max() >= len(position) or not (listed[1:] > listed[:-1]).all():
+        return None
+    if m < len(position) and not (position[1:] > position[:-1]).all():
+        return None  # several alleles at a position: which is whose takes the general way
+    for own, theirs in ((position, gene.position), (request.ref, gene.ref), (request.alt, gene.alt)):
+        if not np.array_equal(own[listed], theirs):
+            return None
+    here = np.arange(len(listed))
+    return UnionGene(gene.position, gene.ref, gene.alt, listed, {study: (gene, here, np.ones(len(listed)))})
 
 
 @dataclass(frozen=True)
@@ -130,9 +150,14 @@ class UnionFrequency:
         return (self.alt_count > 0) & (self.alt_count < self.allele_number)
 
     @cached_property
+    def polymorphic_in(self) -> dict[int, NDArray[np.bool_]]:
+        """(u,) whether both alleles occur, by study."""
+        return {k: (f > 0) & (f < 1) for k, f in self.study_frequency.items()}
+
+    @cached_property
     def n_studies(self) -> NDArray[np.int64]:
         """(u,) studies in which the variant is polymorphic."""
-        polymorphic = [(f > 0) & (f < 1) for f in self.study_frequency.values()]
+        polymorphic = list(self.polymorphic_in.values())
         return np.sum(polymorphic, axis=0) if polymorphic else np.zeros(len(self.alt_count), np.int64)
 
 
@@ -142,18 +167,9 @@ def pool_frequencies(union: UnionGene, group: TraitGroup, external: Floats | Non
     count, number = np.zeros(u), np.zeros(u)
     per_study: dict[int, Floats] = {}
     for k, s in zip(group.studies, group.sample_sets, strict=True):
-        if k not in union.studies:
-            continue
-        gene, at, sign = union.studies[k]
-        kept = at >= 0
-        n = 2.0 * gene.n_obs[kept, s]
-        alt = np.rint(np.nan_to_num(gene.alt_frequency[kept, s]) * n)
-        alt = np.where(sign[kept] > 0, alt, n - alt)
-        count[at[kept]] += alt
-        number[at[kept]] += n
-        per_study[k] = np.full(u, np.nan)
-        with np.errstate(invalid="ignore"):
-            per_study[k][at[kept]] = alt / n
+        if k in union.studies:
+            gene, at, sign = union.studies[k]
+            per_study[k] = add_counts(gene.n_obs, gene.alt_frequency, s, at, sign, count, number)
     with np.errstate(invalid="ignore"):
         frequency = count / number
     if external is not None:

@@ -1,0 +1,106 @@
+"""Studies laid on their union: kernels against plain loops, the quick way against the general one."""
+
+from __future__ import annotations
+
+import dataclasses
+from itertools import product
+
+import numpy as np
+import pytest
+
+from pipeline.io.bundle import StudyGene
+from pipeline.kernels.score_statistics import cancel_rounding
+from pipeline.kernels.union import add_counts, lay_on_union
+from pipeline.stages.meta.tasks import GeneRequest
+from pipeline.stages.meta.unite import _unite_alike, unite_gene
+
+AT = np.array([3, -1, 0, 4])
+SIGN = np.array([1.0, 1.0, -1.0, -1.0])
+
+
+def test_lay_on_union__places_signs_and_leaves_out():
+    rng = np.random.default_rng(1)
+    U, V = rng.normal(size=(4, 3)), rng.normal(size=(4, 4))
+    included = np.array([True, True, True, True, False])
+    placed_U, placed_V = lay_on_union(U, V, np.array([2, 0]), AT, SIGN, included)
+    expected_U, expected_V = np.zeros((2, 5)), np.zeros((5, 5))
+    for i, j in product((0, 2), (0, 2)):
+        expected_U[:, AT[i]] = [U[i, 2] * SIGN[i], U[i, 0] * SIGN[i]]
+        expected_V[AT[i], AT[j]] = V[i, j] * SIGN[i] * SIGN[j]
+    np.testing.assert_array_equal(placed_U, expected_U)
+    np.testing.assert_array_equal(placed_V, expected_V)
+
+
+def test_add_counts__adds_to_what_is_there():
+    n_obs = np.array([[9, 10], [9, 10], [9, 0], [9, 20]])
+    f = np.array([[0.5, 0.1], [0.5, 0.2], [0.5, np.nan], [0.5, 0.25]])
+    count, number = np.full(5, 100.0), np.full(5, 1000.0)
+    own = add_counts(n_obs, f, 1, AT, SIGN, count, number)
+    np.testing.assert_array_equal(count, [100, 100, 100, 102, 130])  # 40 - 10 of the swapped one
+    np.testing.assert_array_equal(number, [1000, 1000, 1000, 1020, 1040])
+    np.testing.assert_array_equal(own, [np.nan, np.nan, np.nan, 0.1, 0.75])
+
+
+def test_cancel_rounding__clears_what_the_subtraction_left():
+    V = np.array([[4.0, 1.0, 1e-14], [1.0, 3.0, 2e-14], [1e-14, 2e-14, 1e-13]])
+    at = np.array([0, 1, 2, 2], np.int32)
+    cancel_rounding(V, at, np.array([0, 1, 0, 2], np.int32), np.array([4.0, 3.0, 0.0, 5.0]), 1e-10)
+    np.testing.assert_array_equal(V, [[4, 1, 0], [1, 3, 0], [0, 0, 0]])
+
+
+def make_gene(position: list[int], ref: str, alt: str) -> StudyGene:
+    m = len(position)
+    return StudyGene(
+        np.array(position), np.array(list(ref), object), np.array(list(alt), object), np.full((m, 1), 5),
+        np.full((m, 1), 0.1), np.zeros((m, 1)), {},
+    )  # fmt: skip
+
+
+def make_request(position: list[int], ref: str, alt: str) -> GeneRequest:
+    k = len(position)
+    flags = np.ones(k, np.bool_)
+    labels = (np.array(list(text), object) for text in (ref, alt))
+    return GeneRequest("g", "1", 1, 9, np.array(position), *labels, flags[None], {}, flags)
+
+
+REQUEST = make_request([1, 3, 5, 7], "AAAA", "CGCT")
+ALIKE = {
+    "all": make_gene([1, 3, 5, 7], "AAAA", "CGCT"),
+    "some": make_gene([3, 7], "AA", "GT"),
+    "last": make_gene([7], "A", "T"),
+}
+UNLIKE = {
+    "swapped": make_gene([1, 3], "AG", "CA"),
+    "unknown": make_gene([1, 4], "AA", "CG"),
+    "beyond": make_gene([1, 9], "AA", "CG"),
+    "order": make_gene([3, 1], "AA", "GC"),
+    "none": make_gene([], "", ""),
+}
+
+
+@pytest.mark.parametrize("gene", ALIKE.values(), ids=ALIKE)
+def test_unite_gene__quick_way_is_the_general_one(gene):
+    quick = _unite_alike(REQUEST, 2, gene)
+    assert quick is not None
+    # a second study that has nothing of the gene takes the general way
+    general = unite_gene(REQUEST, {2: gene, 3: make_gene([], "", "")})
+    for name in ("position", "ref", "alt", "listed"):
+        np.testing.assert_array_equal(getattr(quick, name), getattr(general, name))
+    for a, b in zip(quick.studies[2][1:], general.studies[2][1:], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("gene", UNLIKE.values(), ids=UNLIKE)
+def test_unite_gene__other_orders_and_alleles_take_the_general_way(gene):
+    assert _unite_alike(REQUEST, 0, gene) is None
+    union = unite_gene(REQUEST, {0: gene})
+    kept = union.studies[0][1] >= 0
+    np.testing.assert_array_equal(union.position[union.studies[0][1][kept]], gene.position[kept])
+    turned = gene.alt[kept] != REQUEST.alt[np.searchsorted(REQUEST.position, gene.position[kept])]
+    np.testing.assert_array_equal(union.studies[0][2][kept] < 0, turned)
+
+
+def test_unite_gene__several_alleles_at_a_position():
+    request = dataclasses.replace(REQUEST, position=np.array([1, 3, 3, 7]))
+    union = unite_gene(request, {0: make_gene([3, 7], "AA", "CT")})
+    np.testing.assert_array_equal(union.listed, [2, 3])
