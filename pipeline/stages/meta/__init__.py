@@ -12,6 +12,7 @@ from pathlib import Path
 from pipeline.cluster import Executor
 from pipeline.errors import GENE_FAILURES
 from pipeline.gene_tests.base import missing_result
+from pipeline.gene_tests.registry import HETEROGENEITY
 from pipeline.io.bundle import Bundle, StudyGene, open_once
 from pipeline.stages.drivers import SEARCHES
 from pipeline.stages.meta.collect import (
@@ -83,9 +84,10 @@ def _run_gene(
         frequency = pool_frequencies(union, group, request.external)
         selections = list(select_variants(request, union, frequency, group, task, results.audit))
         included = included_variants(union, frequency, task)
-        with_replicates = bool(set(task.tests.names) & set(SEARCHES))
+        names = set(task.tests.names)
         for shared in sum_studies(
-            bundles, union, group, request.chromosome, included, task.tests.calibrate == "spa", with_replicates
-        ):
+            bundles, union, group, request.chromosome, included, task.tests.calibrate == "spa",
+            bool(names & set(SEARCHES)), bool(names & HETEROGENEITY),
+        ):  # fmt: skip
             evaluate_gene(request, union, frequency, group, shared, selections, task, bundles, results)
             results.variants.append(single_variants(request, union, frequency, group, shared))

@@ -65,10 +65,7 @@ def evaluate_gene(
         key = (selection.in_bin.tobytes(), selection.in_mask.tobytes() if sees_mask else b"", correction)
         if key not in known:
             known[key] = evaluate_selection(request, union, group, shared, selection, counted, task, correction)
-        n_studies = sum(
-            bool(np.any((fk[selection.in_bin] > 0) & (fk[selection.in_bin] < 1)))
-            for fk in frequency.study_frequency.values()
-        )
+        n_studies = int(frequency.varies[:, selection.in_bin].any(axis=1).sum())
         place = (request.gene, request.chromosome, request.start, request.end)
         size = (n_studies, group.n_samples, len(selection.in_bin), mac)
         for test, weights, result in known[key].rows:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.io.bundle import Bundle
+from pipeline.io.bundle import Bundle, StudyGene
 from pipeline.stages.meta.unite import TraitGroup, UnionGene
 from pipeline.stages.shared_burdens import (
     calibration_factor,
@@ -16,6 +16,7 @@ from pipeline.stages.shared_burdens import (
 )
 
 Floats = NDArray[np.float64]
+NOT_CALIBRATED = "not calibrated: a study shares no calibrated variances (score_statistics.calibrate: spa)"
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class SharedV:
     Attributes:
         traits: names (T).
         U: (T, u); V: (u, u); scale: (T,) with ``Var(U[t]) = scale[t] V``.
-        per_study: (U_k, V_k, scale_k) of every study, on the union.
+        per_study: (U_k, V_k, scale_k) of every study, on the union; empty for one study, or where not asked for.
         replicates: (T, P, u) null scores that all studies shared; None otherwise, or when not asked for.
         note: what the rows should say.
     """
@@ -47,6 +48,7 @@ def sum_studies(
     included: dict[int, NDArray[np.bool_]],
     calibrate: bool = False,
     with_replicates: bool = False,
+    with_studies: bool = True,
 ) -> Iterator[SharedV]:
     """Sum U and V over the studies of a trait group: ``U = sum_k U_k``, ``V = sum_k V_k``.
 
@@ -60,6 +62,8 @@ def sum_studies(
         included: per study, (u,) which variants it may contribute (the `study` frequency policy).
         calibrate: bring V of binary traits to the calibrated variances that the studies share.
         with_replicates: sum the null replicates that the studies share.
+        with_studies: keep U and V of every study, which heterogeneity needs; without, sums of many studies take a
+            fraction of the time and memory.
     """
     here = [k for k in group.studies if k in union.studies]
     if len(here) == 1:
@@ -72,30 +76,49 @@ def sum_studies(
         parts = [tuple(names) for names in together.values()]
     else:
         parts = [(trait,) for trait in group.traits]
+    calibrated = {k for k in here if calibrate and bundles[k].traits[group.traits[0]]["kind"] == "binary"}
+    uncalibrated = any(union.studies[k][0].calibrated is None for k in calibrated)
+    note = NOT_CALIBRATED if uncalibrated else ""
     u = len(union.position)
     for traits in parts:
-        per_study = []
         replicates = sum_replicates(bundles, union.studies, here, traits, u) if with_replicates else None
-        note = ""
+        per_study = []
+        U, V = np.zeros((len(traits), u)), np.zeros((u, u))
         for k in here:
             gene, at, sign = union.studies[k]
-            kept = (at >= 0) & included[k][at]
-            place, s = at[kept], sign[kept]
+            place = np.where((at >= 0) & included[k][at], at, -1)
+            U_k = _lay_scores(gene, place, sign, [bundles[k].traits[t]["index"] for t in traits], u)
             scale = np.array([1.0 / bundles[k].sigma2(t, chromosome) for t in traits])
-            U = np.zeros((len(traits), u))
-            U[:, place] = gene.U[kept][:, [bundles[k].traits[t]["index"] for t in traits]].T * s
-            V = np.zeros((u, u))
-            K = bundles[k].information(gene, traits[0])
-            if calibrate and bundles[k].traits[traits[0]]["kind"] == "binary":
-                factor = calibration_factor(gene, bundles[k].traits[traits[0]]["index"], np.diag(K))
-                K = K * np.outer(factor, factor)
-                if gene.calibrated is None:
-                    note = "not calibrated: a study shares no calibrated variances (score_statistics.calibrate: spa)"
-            V[np.ix_(place, place)] = K[np.ix_(kept, kept)] * np.outer(s, s)
-            per_study.append((U, V, scale))
-        if len(per_study) == 1:
+            apart = len(here) == 1 or with_studies
+            V_k = np.zeros((u, u)) if apart else V
+            factor = 1.0 if apart else float(scale[0])
+            if k in calibrated:
+                _add_calibrated(V_k, bundles[k], gene, traits[0], place, sign, factor)
+            else:
+                bundles[k].add_information(V_k, gene, traits[0], place, sign, factor)
+            U += U_k
+            if apart:
+                V += V_k * scale[0]
+                per_study.append((U_k, V_k, scale))
+        if len(here) == 1:
             yield SharedV(traits, *per_study[0], (), replicates, note)
-        elif per_study:
-            U = np.sum([p[0] for p in per_study], axis=0)
-            V = np.sum([p[1] * p[2][0] for p in per_study], axis=0)
+        elif here:
             yield SharedV(traits, U, V, np.ones(1), tuple(per_study), replicates, note)
+
+
+def _lay_scores(gene: StudyGene, place: NDArray[np.int64], sign: Floats, index: list[int], u: int) -> Floats:
+    """Return U of one study on the union, (T, u)."""
+    U = np.zeros((len(index), u))
+    kept = place >= 0
+    U[:, place[kept]] = (gene.U[kept][:, index] * sign[kept, None]).T
+    return U
+
+
+def _add_calibrated(
+    V: Floats, bundle: Bundle, gene: StudyGene, trait: str, place: NDArray[np.int64], sign: Floats, scale: float
+) -> None:
+    """Add V of a binary trait, brought to the calibrated variances that the study shares."""
+    K = bundle.information(gene, trait)
+    factor = calibration_factor(gene, bundle.traits[trait]["index"], np.diag(K)) * sign
+    kept = place >= 0
+    V[np.ix_(place[kept], place[kept])] += scale * (K * np.outer(factor, factor))[np.ix_(kept, kept)]
