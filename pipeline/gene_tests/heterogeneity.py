@@ -65,7 +65,7 @@ def skat_het(c: Components, scheme: str) -> TestResult:
     if note or len(studies) < 2:
         return missing_result(c.stats.n_traits, note or ONE_STUDY)
     w = c.weights(scheme)
-    own = [keep_positive(np.linalg.eigvalsh(w[:, None] * V * w)) for _, V, _ in studies]
+    own = [keep_positive(_weighted_eigenvalues(V, w)) for _, V, _ in studies]
     Q = sum((((U * w) ** 2).sum(axis=1) for U, _, _ in studies), start=np.zeros(c.stats.n_traits))
     log_p, error = np.full(Q.size, np.nan), np.full(Q.size, np.nan)
     for t in range(Q.size):
@@ -74,6 +74,14 @@ def skat_het(c: Components, scheme: str) -> TestResult:
             return missing_result(Q.size, "the weighted variants do not vary in any study")
         log_p[t : t + 1], error[t : t + 1] = mixture_logsf(Q[t : t + 1], mixture)
     return TestResult(statistic=Q, log_p=log_p, p_error=error, method="saddlepoint-contour")
+
+
+def _weighted_eigenvalues(V: Floats, w: Floats) -> Floats:
+    """Return the eigenvalues of W V W, zeros of the variants that do not vary in the study left out."""
+    varying = np.flatnonzero(V.diagonal())
+    if varying.size < w.size:
+        V, w = V[np.ix_(varying, varying)], w[varying]
+    return np.linalg.eigvalsh(w[:, None] * V * w)
 
 
 def _study_burdens(c: Components, scheme: str) -> tuple[Floats, Floats]:

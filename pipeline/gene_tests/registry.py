@@ -85,6 +85,9 @@ BUNDLE_TESTS = {
     "pathway-fisher": "Fisher's product over the genes of a pathway; needs genes.pathways",
 }
 
+#: Tests that need the statistics of every study, not their sum alone
+HETEROGENEITY = frozenset({"skat-het", "burden-het", "random-effects"})
+
 DEFAULT_WEIGHTS = ("flat", "beta_1_25")
 
 

@@ -19,19 +19,17 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.errors import BundleError
-from pipeline.io.bundle_check import check_genes, check_variants, read_bundle_table, read_study
-from pipeline.kernels.score_statistics import cancel_rounding, information_matrix
+from pipeline.io.bundle_check import check_genes, check_variants_distinct, read_bundle_table, read_study
+from pipeline.io.bundle_variants import STORE, VariantFile, matrix_of
+from pipeline.kernels.score_statistics import add_information, cancel_rounding, information_matrix
 from pipeline.schema import (
     BUNDLE_CALIBRATED,
     BUNDLE_COLLAPSED,
     BUNDLE_GENES,
     BUNDLE_REPLICATES,
-    BUNDLE_VARIANTS,
-    TableSchema,
 )
 
 Floats = NDArray[np.float64]
-PARTS_IN_MEMORY = 4
 ROUNDING = 1e-10  # a variance below this share of G'WG is rounding
 
 
@@ -112,9 +110,7 @@ def list_array(values: NDArray[Any] | Sequence[NDArray[Any]], kind: pa.DataType)
 
 def matrix_column(table: pa.Table, name: str) -> NDArray[Any]:
     """Return a list column whose rows have one length as a matrix."""
-    column = table.column(name).combine_chunks()
-    flat = column.flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(len(column), -1) if len(column) else flat.reshape(0, 0)
+    return matrix_of(table.column(name))
 
 
 @lru_cache(maxsize=128)
@@ -141,7 +137,6 @@ class Bundle:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._parts: dict[str, pa.Table] = {}
         if not (self.path / "study.json").exists():
             raise BundleError(
                 f"{self.path} is not a study bundle: it has no study.json; give the `bundle` folder that "
@@ -170,37 +165,60 @@ class Bundle:
         return {c["name"]: c for c in self.info["covariances"]}
 
     @cached_property
+    def variant_file(self) -> VariantFile:
+        """variants.parquet, read as it is needed."""
+        return VariantFile(self.path / "variants.parquet", self.info)
+
+    @cached_property
     def variants(self) -> pa.Table:
-        """The table of variants."""
-        path = self.path / "variants.parquet"
-        table = self._read(path, BUNDLE_VARIANTS)
-        check_variants(table, self.info, path)
+        """The whole table of variants; what reads genes only does not need it."""
+        table = pa.concat_tables(self.variant_file.tables())
+        check_variants_distinct(iter([table]), self.variant_file.path)
         return table
 
     @cached_property
-    def _labels(self) -> tuple[Any, ...]:
-        table = self.variants
-        return (
-            table.column("position").to_numpy(),
-            table.column("ref").to_numpy(),
-            table.column("alt").to_numpy(),
-            matrix_column(table, "n_obs"),
-            matrix_column(table, "alt_frequency"),
-            matrix_column(table, "U"),
-        )
+    def _genes(self) -> tuple[pa.Table, list[str]]:
+        """Gene, chromosome and number of the part of every row of genes/, and the names of the parts."""
+        parts = sorted(path.name for path in (self.path / "genes").glob("*.parquet"))
+        tables = []
+        for number, part in enumerate(parts):
+            try:
+                table = pq.ParquetFile(self.path / "genes" / part).read(columns=["gene", "chromosome"])
+            except (OSError, pa.ArrowException) as error:
+                raise BundleError(f"{self.path}/genes/{part} cannot be read: {error}") from None
+            tables.append(table.append_column("part", pa.array(np.full(table.num_rows, number, np.int32))))
+        empty = pa.table({"gene": pa.array([], pa.string()), "chromosome": [], "part": pa.array([], pa.int32())})
+        return (pa.concat_tables(tables).combine_chunks() if tables else empty), parts
 
-    @cached_property
+    @property
     def index(self) -> dict[str, tuple[str, str]]:
         """Gene -> (part of genes/, chromosome)."""
-        found: dict[str, tuple[str, str]] = {}
-        for part in sorted((self.path / "genes").glob("*.parquet")):
-            try:
-                table = pq.ParquetFile(part).read(columns=["gene", "chromosome"])
-            except (OSError, pa.ArrowException) as error:
-                raise BundleError(f"{part} cannot be read: {error}") from None
-            for gene, chromosome in zip(table["gene"].to_pylist(), table["chromosome"].to_pylist(), strict=True):
-                found[gene] = (part.name, chromosome)
-        return found
+        table, parts = self._genes
+        columns = (table[c].to_pylist() for c in ("gene", "part", "chromosome"))
+        return {gene: (parts[part], chromosome) for gene, part, chromosome in zip(*columns, strict=True)}
+
+    def has_gene(self, names: Iterable[str]) -> bool:
+        """Return whether the study has one of these genes."""
+        return bool(pc.any(pc.is_in(self._genes[0]["gene"], pa.array(list(names), pa.string()))).as_py())
+
+    def _find(self, names: Iterable[str]) -> dict[str, list[str]]:
+        """Return the genes of these names that the study has, by part.
+
+        Raises:
+            BundleError: a gene stands in two parts.
+        """
+        table, parts = self._genes
+        found = table.filter(pc.is_in(table["gene"], pa.array(list(names), pa.string())))
+        place: dict[str, int] = {}
+        for gene, part in zip(found["gene"].to_pylist(), found["part"].to_pylist(), strict=True):
+            if place.setdefault(gene, part) != part:
+                raise BundleError(
+                    f"{self.path}: gene '{gene[:40]}' stands in genes/{parts[place[gene]]} and in genes/{parts[part]}"
+                )
+        out: dict[str, list[str]] = {}
+        for gene, part in place.items():
+            out.setdefault(parts[part], []).append(gene)
+        return out
 
     def sigma2(self, trait: str, chromosome: str) -> float:
         """Return the residual variance that divides V."""
@@ -209,12 +227,8 @@ class Bundle:
 
     def read_genes(self, names: Iterable[str]) -> dict[str, StudyGene]:
         """Return the genes of these names that the study has."""
-        parts: dict[str, list[str]] = {}
-        for name in names:
-            if name in self.index:
-                parts.setdefault(self.index[name][0], []).append(name)
         out: dict[str, StudyGene] = {}
-        for part, members in parts.items():
+        for part, members in self._find(names).items():
             table = self._read_part(part)
             chosen = table.filter(pc.is_in(table["gene"], pa.array(members)))
             try:
@@ -233,15 +247,17 @@ class Bundle:
         bounds = {name: column.offsets.to_numpy() for name, column in lists.items()}
         genes: dict[str, StudyGene] = {}
         names, covariances, notes = (table.column(c).to_pylist() for c in ("gene", "covariance", "note"))
-        position, ref, alt, n_obs, frequency, U = self._labels
+        rows = self.variant_file.take(flat["variant"][bounds["variant"][0] : bounds["variant"][-1]].astype(np.int64))
+        n_obs = rows.n_obs.astype(np.int64)
         for k, (gene, covariance, note) in enumerate(zip(names, covariances, notes, strict=True)):
             cell = {name: flat[name][bounds[name][k] : bounds[name][k + 1]] for name in lists}
             v = cell["variant"]
             if gene not in genes:
                 calibrated = None if self.calibrated is None else self.calibrated[v]
+                at = slice(*(bounds["variant"][k : k + 2] - bounds["variant"][0]))
                 genes[gene] = StudyGene(
-                    position[v], ref[v], alt[v], n_obs[v].astype(np.int64), frequency[v], U[v], {}, note or "",
-                    calibrated, number=v,
+                    rows.position[at], rows.ref[at], rows.alt[at], n_obs[at], rows.alt_frequency[at], rows.U[at], {},
+                    note or "", calibrated, number=v,
                 )  # fmt: skip
             m, n_traits = len(v), len(self.covariances[covariance]["traits"])
             B = cell["B"].reshape(-1, m) if m else np.empty((0, 0))
@@ -255,9 +271,9 @@ class Bundle:
         parts = sorted((self.path / BUNDLE_CALIBRATED.name).glob("*.parquet"))
         if not parts:
             return None
-        out = np.full((self.variants.num_rows, len(self.traits)), np.nan)
+        out = np.full((self.variant_file.num_rows, len(self.traits)), np.nan)
         for path in parts:
-            table = self._read(path, BUNDLE_CALIBRATED)
+            table = read_bundle_table(path, BUNDLE_CALIBRATED)
             try:
                 out[table.column("number").to_numpy()] = matrix_column(table, "V")
             except (IndexError, ValueError) as error:
@@ -269,7 +285,7 @@ class Bundle:
         T, S = len(self.traits), len(self.sample_sets)
         path = self.path / BUNDLE_COLLAPSED.name / part
         if path.exists():
-            table = self._read(path, BUNDLE_COLLAPSED)
+            table = read_bundle_table(path, BUNDLE_COLLAPSED)
             for row in table.filter(pc.is_in(table["gene"], pa.array(names))).to_pylist():
                 K = len(row["threshold"])
                 genes[row["gene"]].collapsed[row["mask"], row["mode"]] = CollapsedBurdens(
@@ -280,34 +296,50 @@ class Bundle:
                 )
         path = self.path / BUNDLE_REPLICATES.name / part
         if path.exists():
-            table = self._read(path, BUNDLE_REPLICATES)
+            table = read_bundle_table(path, BUNDLE_REPLICATES)
             for row in table.filter(pc.is_in(table["gene"], pa.array(names))).to_pylist():
                 place = {int(v): k for k, v in enumerate(row["variant"])}
                 kept = [place[int(v)] for v in genes[row["gene"]].number]
                 U = np.array(row["U"], np.float64).reshape(-1, len(row["variant"]))
                 genes[row["gene"]].replicates[row["trait"]] = U[:, kept]
 
-    def _read(self, path: Path, schema: TableSchema) -> pa.Table:
-        return read_bundle_table(path, schema)
-
     def _read_part(self, name: str) -> pa.Table:
-        """Read and check one part of genes/; the last few stay in memory, since consecutive genes share a part."""
-        table = self._parts.get(name)
-        if table is None:
-            path = self.path / "genes" / name
-            table = self._read(path, BUNDLE_GENES)
-            check_genes(table, self.info, self.variants, path)
-            if len(self._parts) >= PARTS_IN_MEMORY:
-                self._parts.pop(next(iter(self._parts)), None)
-            self._parts[name] = table
-        return table
+        """Read and check one part of genes/; those read last stay in memory, since consecutive genes share a part."""
+        path = self.path / "genes" / name
+
+        def read() -> pa.Table:
+            table = read_bundle_table(path, BUNDLE_GENES)
+            check_genes(table, self.info, self.variant_file, path)
+            return table
+
+        status = path.stat()
+        return STORE.get((str(path), status.st_mtime_ns, status.st_size), read, lambda table: table.nbytes)
 
     def information(self, gene: StudyGene, trait: str) -> Floats:
         """Return (m, m) ``K = G'WG - B'B - b'b``; V of the trait is K / sigma2; exactly zero where nothing varies."""
-        info = self.traits[trait]
-        c = gene.covariances[info["covariance"]]
-        b = c.b[self.covariances[info["covariance"]]["traits"].index(trait)]
-        rows = np.vstack([c.B, b]) if b.shape[0] else c.B
-        K = information_matrix(len(gene.position), c.row, c.column, c.value, np.ascontiguousarray(rows))
+        c, rows = self._projections(gene, trait)
+        K = information_matrix(len(gene.position), c.row, c.column, c.value, rows)
         cancel_rounding(K, c.row, c.column, c.value, ROUNDING)
         return K
+
+    def add_information(
+        self, V: Floats, gene: StudyGene, trait: str, place: NDArray[np.int64], sign: Floats, scale: float
+    ) -> None:
+        """Add ``scale K`` (see `information`) of a trait to the matrix of all studies.
+
+        Args:
+            V: (u, u) changed in place.
+            gene, trait: whose K.
+            place: (m,) row of each variant in V, -1 to leave it out.
+            sign: (m,) -1 where V counts the other allele.
+            scale: 1 / sigma2 to add V.
+        """
+        c, rows = self._projections(gene, trait)
+        add_information(V, place, sign, scale, c.row, c.column, c.value, rows, ROUNDING)
+
+    def _projections(self, gene: StudyGene, trait: str) -> tuple[GeneCovariance, Floats]:
+        """Return the covariance of a trait, and all rows that are projected out, (p + q, m)."""
+        name = self.traits[trait]["covariance"]
+        c = gene.covariances[name]
+        b = c.b[self.covariances[name]["traits"].index(trait)]
+        return c, np.ascontiguousarray(np.vstack([c.B, b]) if b.shape[0] else c.B)

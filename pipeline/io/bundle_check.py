@@ -7,11 +7,15 @@ memory. Every refusal is a `BundleError` that names the file and the reason. Not
 from __future__ import annotations
 
 import stat
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec import Meta
@@ -153,22 +157,65 @@ def read_bundle_table(path: Path, schema: TableSchema) -> pa.Table:
         BundleError: a link, damaged, of another schema, too large on disk or (by its metadata) in memory, with nulls,
             or with more content than its metadata say.
     """
+    with open_bundle_table(path, schema) as (file, promised):
+        table = _read_columns(lambda columns: file.read(columns=columns, use_pandas_metadata=False), path, schema)
+    for column in schema.columns:
+        _check_values(table.column(column.name), promised.get(column.name, 0), column.name, path)
+    return table
+
+
+def read_row_group(path: Path, schema: TableSchema, g: int) -> pa.Table:
+    """Read one row group of a Parquet file of a bundle; a file without row groups gives an empty table.
+
+    Raises:
+        BundleError: as `read_bundle_table`.
+    """
+    with open_bundle_table(path, schema) as (file, _):
+        if not file.metadata.num_row_groups:
+            return schema.arrow.empty_table()
+        promised = _promised_values(file.metadata, [g])
+        table = _read_columns(
+            lambda columns: file.read_row_group(g, columns=columns, use_threads=False, use_pandas_metadata=False),
+            path,
+            schema,
+        )
+    for column in schema.columns:
+        _check_values(table.column(column.name), promised.get(column.name, 0), column.name, path)
+    return table
+
+
+@contextmanager
+def open_bundle_table(path: Path, schema: TableSchema) -> Iterator[tuple[Any, dict[str, int]]]:
+    """Open a Parquet file of a bundle whose metadata pass; give it with the number of values of each column.
+
+    Raises:
+        BundleError: a link, damaged, of another schema, too large on disk or (by its metadata) in memory.
+    """
     check_file(path, MAX_FILE_BYTES)
     try:
-        with pq.ParquetFile(
+        file = pq.ParquetFile(
             path, thrift_string_size_limit=MAX_JSON_BYTES, thrift_container_size_limit=10_000_000, memory_map=False
-        ) as file:
-            promised = _check_metadata(file, path, schema)
-            table = file.read(columns=[c.name for c in schema.columns], use_pandas_metadata=False)
+        )
     except (OSError, ValueError, pa.ArrowException, MemoryError) as error:
-        raise BundleError(f"{path} is damaged or cut short: {str(error)[:300]}") from None
+        raise _damaged(path, error) from None
+    with file:
+        yield file, _check_metadata(file, path, schema)
+
+
+def _read_columns(read: Callable[[list[str]], pa.Table], path: Path, schema: TableSchema) -> pa.Table:
+    """Read the columns of a schema."""
     try:
-        table = validate_table(table, schema, path)
+        table = read([c.name for c in schema.columns])
+    except (OSError, ValueError, pa.ArrowException, MemoryError) as error:
+        raise _damaged(path, error) from None
+    try:
+        return validate_table(table, schema, path)
     except FormatError as error:
         raise BundleError(str(error)) from None
-    for column in schema.columns:
-        _check_values(table.column(column.name), promised[column.name], column.name, path)
-    return table
+
+
+def _damaged(path: Path, error: BaseException) -> BundleError:
+    return BundleError(f"{path} is damaged or cut short: {str(error)[:300]}")
 
 
 def _check_metadata(file: Any, path: Path, schema: TableSchema) -> dict[str, int]:
@@ -185,18 +232,30 @@ def _check_metadata(file: Any, path: Path, schema: TableSchema) -> dict[str, int
         found = file.schema_arrow.field(column.name).type
         if found != column.type:
             raise BundleError(f"{path}: column '{column.name}' has type {found}, expected {column.type}")
-    values, decoded = dict.fromkeys(names, 0), 0
+    values = _promised_values(metadata, range(metadata.num_row_groups))
+    decoded = 0
     for g in range(metadata.num_row_groups):
         group = metadata.row_group(g)
         for c in range(group.num_columns):
             chunk = group.column(c)
-            values[chunk.path_in_schema.split(".")[0]] += chunk.num_values
             decoded += max(chunk.total_uncompressed_size, 8 * chunk.num_values)
     if decoded > MAX_DECODED_BYTES:
         raise BundleError(
             f"{path}: {path.stat().st_size:,} bytes that would take {decoded:,} in memory; the most accepted is "
             f"{MAX_DECODED_BYTES:,}"
         )
+    return values
+
+
+def _promised_values(metadata: Any, groups: Iterable[int]) -> dict[str, int]:
+    """Return the number of values of each column in some row groups, by the metadata."""
+    values: dict[str, int] = {}
+    for g in groups:
+        group = metadata.row_group(g)
+        for c in range(group.num_columns):
+            chunk = group.column(c)
+            name = chunk.path_in_schema.split(".")[0]
+            values[name] = values.get(name, 0) + chunk.num_values
     return values
 
 
@@ -221,20 +280,48 @@ def _lists(table: pa.Table, name: str) -> tuple[NDArray[Any], NDArray[np.int64]]
 
 
 def check_variants(table: pa.Table, info: dict[str, Any], path: Path) -> None:
-    """Check the content of variants.parquet against study.json.
+    """Check the content of a whole variants.parquet against study.json.
 
     Raises:
         BundleError: labels out of range or repeated, lists of the wrong length, counts or frequencies that cannot be,
             U or V not finite, V negative.
     """
+    check_variant_group(table, info, path)
+    check_variants_distinct(iter([table]), path)
+
+
+def check_variants_distinct(groups: Iterator[pa.Table], path: Path) -> None:
+    """Raise when a variant stands twice in tables that make one variants.parquet.
+
+    Variants are compared by 64-bit hashes (8 bytes of memory each): among 10 million distinct ones, two share a hash
+    with a chance of 3e-6, which would refuse a bundle that is right, never accept one that is wrong.
+    """
+    names = ["chromosome", "position", "ref", "alt"]
+    hashes = [pd.util.hash_pandas_object(t.select(names).to_pandas(), index=False).to_numpy() for t in groups]
+    every = np.concatenate([*hashes, np.empty(0, np.uint64)])
+    if len(np.unique(every)) < len(every):
+        raise BundleError(f"{path}: a variant stands twice; give each (chromosome, position, ref, alt) once")
+
+
+def check_variant_group(table: pa.Table, info: dict[str, Any], path: Path, first: int = 0) -> None:
+    """Check rows of variants.parquet against study.json, each for itself.
+
+    Args:
+        table: the rows.
+        info: study.json.
+        path: file, for the message.
+        first: number of the first of these rows.
+
+    Raises:
+        BundleError: labels out of range, lists of the wrong length, counts or frequencies that cannot be, U or V not
+            finite, V negative.
+    """
+    refuse = partial(_refuse, path, first=first)
     position = table.column("position").to_numpy()
-    _refuse(path, (position < 1) | (position > MAX_POSITION), "position", position, f"1 to {MAX_POSITION:,}")
+    refuse((position < 1) | (position > MAX_POSITION), "position", position, f"1 to {MAX_POSITION:,}")
     for name in ("chromosome", "ref", "alt"):
         lengths = np.asarray(pa.compute.utf8_length(table.column(name)))
-        _refuse(path, (lengths < 1) | (lengths > MAX_ALLELE), f"length of {name}", lengths, f"1 to {MAX_ALLELE:,}")
-    keys = table.select(["chromosome", "position", "ref", "alt"]).group_by(["chromosome", "position", "ref", "alt"])
-    if keys.aggregate([]).num_rows < table.num_rows:
-        raise BundleError(f"{path}: a variant stands twice; give each (chromosome, position, ref, alt) once")
+        refuse((lengths < 1) | (lengths > MAX_ALLELE), f"length of {name}", lengths, f"1 to {MAX_ALLELE:,}")
     n_sets, n_traits = len(info["sample_sets"]), len(info["traits"])
     width = dict.fromkeys(("n_obs", "n_ref", "n_het", "n_alt", "alt_frequency"), n_sets) | {
         "U": n_traits,
@@ -244,34 +331,43 @@ def check_variants(table: pa.Table, info: dict[str, Any], path: Path) -> None:
     for name, expected in width.items():
         values, lengths = _lists(table, name)
         what = "one entry per " + ("trait" if name in "UV" else "sample set")
-        _refuse(path, lengths != expected, f"list length of {name}", lengths, f"{expected}, {what}")
+        refuse(lengths != expected, f"list length of {name}", lengths, f"{expected}, {what}")
         flat[name] = values.reshape(-1, expected)
     for name in ("U", "V"):
-        _refuse(path, ~np.isfinite(flat[name]).all(axis=1), name, flat[name], "finite numbers")
-    _refuse(path, (flat["V"] < 0).any(axis=1), "V", flat["V"], "variances, not negative")
+        refuse(~np.isfinite(flat[name]).all(axis=1), name, flat[name], "finite numbers")
+    refuse((flat["V"] < 0).any(axis=1), "V", flat["V"], "variances, not negative")
     n_samples = np.array([s["n_samples"] for s in info["sample_sets"]], np.int64)
-    _check_counts(path, flat, n_samples)
+    _check_counts(refuse, flat, n_samples)
 
 
-def _check_counts(path: Path, flat: dict[str, NDArray[Any]], n_samples: NDArray[np.int64]) -> None:
+def _check_counts(refuse: Callable[..., None], flat: dict[str, NDArray[Any]], n_samples: NDArray[np.int64]) -> None:
     """Check genotype counts and frequencies, (v, S) each."""
     n_obs, frequency = flat["n_obs"].astype(np.int64), flat["alt_frequency"]
     n_ref, n_het, n_alt = (flat[name].astype(np.int64) for name in ("n_ref", "n_het", "n_alt"))
     wrong = (n_obs < 0) | (n_obs > n_samples)
-    _refuse(path, wrong.any(axis=1), "n_obs", n_obs, f"0 to the samples of study.json, {n_samples[:5].tolist()}")
+    refuse(wrong.any(axis=1), "n_obs", n_obs, f"0 to the samples of study.json, {n_samples[:5].tolist()}")
     withheld = (n_ref == -1) & (n_het == -1) & (n_alt == -1)
     total = n_ref + n_het + n_alt
     wrong = ~withheld & ((n_ref < 0) | (n_het < 0) | (n_alt < 0) | (total != n_obs))
-    _refuse(path, wrong.any(axis=1), "genotype counts", total, "counts that add to n_obs, or three times -1")
+    refuse(wrong.any(axis=1), "genotype counts", total, "counts that add to n_obs, or three times -1")
     with np.errstate(invalid="ignore"):
         wrong = np.where(n_obs > 0, ~((frequency >= 0) & (frequency <= 1)), np.isinf(frequency))
-        _refuse(path, wrong.any(axis=1), "alt_frequency", frequency, "0 to 1 (NaN only without calls)")
+        refuse(wrong.any(axis=1), "alt_frequency", frequency, "0 to 1 (NaN only without calls)")
         expected = (n_het + 2 * n_alt) / np.maximum(2 * n_obs, 1)
         wrong = ~withheld & (n_obs > 0) & (np.abs(frequency - expected) > FREQUENCY_TOLERANCE)
-    _refuse(path, wrong.any(axis=1), "alt_frequency", frequency, "what the genotype counts give")
+    refuse(wrong.any(axis=1), "alt_frequency", frequency, "what the genotype counts give")
 
 
-def check_genes(table: pa.Table, info: dict[str, Any], variants: pa.Table, path: Path) -> None:
+class Variants(Protocol):
+    """What the check of genes needs of variants.parquet: how many there are, chromosome and V of some."""
+
+    num_rows: int
+
+    def take(self, rows: NDArray[np.int64]) -> Any:
+        """Return an object with ``chromosome`` (k,) and ``V`` (k, T)."""
+
+
+def check_genes(table: pa.Table, info: dict[str, Any], variants: Variants, path: Path) -> None:
     """Check the content of one file of genes/ against study.json and variants.parquet.
 
     Raises:
@@ -290,7 +386,7 @@ def check_genes(table: pa.Table, info: dict[str, Any], variants: pa.Table, path:
     flat, length = {}, {}
     for name in ("variant", "row", "column", "value", "B", "b"):
         flat[name], length[name] = _lists(table, name)
-    _check_members(path, table, flat["variant"], length["variant"], variants)
+    V = _check_members(path, table, flat["variant"], length["variant"], variants)
     m = length["variant"]
     disagree = (length["row"] != length["column"]) | (length["row"] != length["value"])
     _refuse(path, disagree, "lengths of row, column and value", length["row"], "three equal lengths")
@@ -310,7 +406,7 @@ def check_genes(table: pa.Table, info: dict[str, Any], variants: pa.Table, path:
                 f"a multiple of {'m' if name == 'B' else 'traits x m'}")  # fmt: skip
     for name in ("value", "B", "b"):
         _refuse(path, ~np.isfinite(flat[name]), name, flat[name], "finite numbers")
-    _check_diagonals(path, table, flat, length, info, variants)
+    _check_diagonals(path, table, flat, length, info, V)
 
 
 def _check_diagonals(
@@ -319,10 +415,9 @@ def _check_diagonals(
     flat: dict[str, NDArray[Any]],
     length: dict[str, NDArray[np.int64]],
     info: dict[str, Any],
-    variants: pa.Table,
+    V: NDArray[np.float64],
 ) -> None:
-    """Raise unless V_jj of variants.parquet is the diagonal of every gene's ``(G'WG - B'B - b'b) / sigma2``."""
-    V = _lists(variants, "V")[0].reshape(variants.num_rows, len(info["traits"]))
+    """Raise unless V_jj of the genes' variants, (k, T), is the diagonal of every ``(G'WG - B'B - b'b) / sigma2``."""
     index = {t["name"]: k for k, t in enumerate(info["traits"])}
     traits = {c["name"]: np.array([index[t] for t in c["traits"]]) for c in info["covariances"]}
     bounds = {name: np.concatenate(([0], np.cumsum(n))) for name, n in length.items()}
@@ -339,7 +434,7 @@ def _check_diagonals(
         b = cell["b"].reshape(len(t), -1, m)
         scale = np.array([_sigma2(info["traits"][i], chromosome, path) for i in t])[:, None]
         found = (square - (cell["B"].reshape(-1, m) ** 2).sum(axis=0) - (b**2).sum(axis=1)) / scale
-        expected = V[variant][:, t].T
+        expected = V[bounds["variant"][k] : bounds["variant"][k + 1], t].T
         wrong = np.abs(found - expected) > V_TOLERANCE * np.abs(expected) + ROUNDING * np.abs(square) / scale
         if wrong.any():
             i, j = np.argwhere(wrong)[0]
@@ -358,17 +453,21 @@ def _sigma2(trait: dict[str, Any], chromosome: str, path: Path) -> float:
 
 
 def _check_members(
-    path: Path, table: pa.Table, variant: NDArray[Any], m: NDArray[np.int64], variants: pa.Table
-) -> None:
-    """Check the variant lists of genes: in range, distinct, on the gene's chromosome, the same for every covariance."""
+    path: Path, table: pa.Table, variant: NDArray[Any], m: NDArray[np.int64], variants: Variants
+) -> NDArray[np.float64]:
+    """Check the variant lists of genes: in range, distinct, on the gene's chromosome, the same for every covariance.
+
+    Returns:
+        (k, T) V of the variants, as listed.
+    """
     number = variant.astype(np.int64)
     _refuse(path, (number < 0) | (number >= variants.num_rows), "variant", number, f"0 to {variants.num_rows - 1:,}")
     owner = np.repeat(np.arange(len(m)), m)
     if len(np.unique(owner * max(variants.num_rows, 1) + number)) < len(number):
         raise BundleError(f"{path}: a gene lists a variant twice")
-    own = table.column("chromosome").take(pa.array(owner)).combine_chunks()
-    there = variants.column("chromosome").take(pa.array(number)).combine_chunks()
-    if not pa.compute.all(pa.compute.equal(own, there)).as_py() and len(number):
+    there = variants.take(number)
+    own = np.repeat(np.array(table.column("chromosome").to_pylist(), object), m)
+    if (own != there.chromosome).any():
         raise BundleError(f"{path}: a gene lists a variant of another chromosome")
     first: dict[str, NDArray[np.int64]] = {}
     bounds = np.concatenate(([0], np.cumsum(m)))
@@ -376,14 +475,15 @@ def _check_members(
         mine = number[bounds[k] : bounds[k + 1]]
         if not np.array_equal(first.setdefault(gene, mine), mine):
             raise BundleError(f"{path}: gene '{gene[:40]}' lists different variants for different covariances")
+    return np.asarray(there.V)
 
 
-def _refuse(path: Path, wrong: NDArray[Any], what: str, values: NDArray[Any], expected: str) -> None:
-    """Raise when anything is wrong, naming the first row."""
+def _refuse(path: Path, wrong: NDArray[Any], what: str, values: NDArray[Any], expected: str, first: int = 0) -> None:
+    """Raise when anything is wrong, naming the first row; rows are counted from ``first``."""
     at = np.flatnonzero(wrong)
     if at.size:
         found = np.asarray(values[at[0]]).tolist()
         shown = found[:5] if isinstance(found, list) else found
         raise BundleError(
-            f"{path}: {what} is {shown} in row {at[0]:,}; expected {expected} ({at.size:,} rows are wrong)"
+            f"{path}: {what} is {shown} in row {first + at[0]:,}; expected {expected} ({at.size:,} rows are wrong)"
         )

@@ -20,12 +20,12 @@ from pipeline.io.bundle_check import (
     MAX_JSON_BYTES,
     check_file,
     check_genes,
-    check_variants,
     read_bundle_table,
     read_study,
 )
+from pipeline.io.bundle_variants import VariantFile
 from pipeline.io.bundle_write import DIGESTS, bundle_files, digest_content
-from pipeline.schema import BUNDLE_GENES, BUNDLE_VARIANTS
+from pipeline.schema import BUNDLE_GENES
 
 MAX_PARTS = 100_000
 PART = re.compile(r"genes/[A-Za-z0-9_.-]{1,100}\.parquet")
@@ -52,8 +52,7 @@ def open_bundle(path: str | Path, scratch: Path | None = None) -> Bundle:
     check_tree(path)
     info = read_study(path / "study.json")
     verify_digests(path)
-    table = read_bundle_table(path / "variants.parquet", BUNDLE_VARIANTS)
-    check_variants(table, info, path / "variants.parquet")
+    VariantFile(path / "variants.parquet", info).check()
     return Bundle(path)
 
 
@@ -115,8 +114,8 @@ def validate_bundle(bundle: Bundle) -> None:
     """
     check_tree(bundle.path)
     info = read_study(bundle.path / "study.json")
-    variants = read_bundle_table(bundle.path / "variants.parquet", BUNDLE_VARIANTS)
-    check_variants(variants, info, bundle.path / "variants.parquet")
+    variants = VariantFile(bundle.path / "variants.parquet", info)
+    variants.check()
     where: dict[str, str] = {}
     for name in bundle_files(bundle.path)[2:]:
         part = bundle.path / name

@@ -33,6 +33,7 @@ Labels = NDArray[np.object_]
 
 DIGESTS = "digests.json"
 GENES_PER_PART = 500
+VARIANTS_PER_GROUP = 8_192  # rows of variants.parquet that a reader decodes at once
 ENTRIES_PER_PART = 2_000_000  # entries of the information matrices of one file of genes/
 ASYMMETRY = 1e-8  # relative to the diagonal; larger differences between V_ij and V_ji are an error
 
@@ -140,7 +141,7 @@ def write_bundle_tables(path: str | Path, info: dict[str, Any], variants: pa.Tab
             table = validate_table(part, BUNDLE_GENES, path / "genes" / name)
             pq.write_table(table, folder / "genes" / name, compression="zstd")
         table = validate_table(variants, BUNDLE_VARIANTS, path / "variants.parquet")
-        pq.write_table(table, folder / "variants.parquet", compression="zstd")
+        pq.write_table(table, folder / "variants.parquet", compression="zstd", row_group_size=VARIANTS_PER_GROUP)
         text = json.dumps({"format": FORMAT, "version": VERSION, **info}, indent=1, allow_nan=False)
         (folder / "study.json").write_text(text + "\n", encoding="utf-8")
         sign_bundle(folder)

@@ -191,6 +191,48 @@ def information_matrix(m: int, row: NDArray[np.int32], column: NDArray[np.int32]
 
 
 @njit(cache=True, nogil=True)
+def add_information(
+    V: Floats,
+    place: NDArray[np.int64],
+    sign: Floats,
+    scale: float,
+    row: NDArray[np.int32],
+    column: NDArray[np.int32],
+    value: Floats,
+    B: Floats,
+    rounding: float,
+) -> None:
+    """Add ``scale (G'WG - B'B)`` of one study to the matrix of all studies.
+
+    Args:
+        V: (u, u) on the union of variants; changed in place.
+        place: (m,) row of each variant in V, -1 to leave it out.
+        sign: (m,) -1 where the other allele is counted, else +1.
+        scale: 1 / sigma2.
+        row, column, value: sparse lower triangle of G'WG (m, m).
+        B: (p, m).
+        rounding: a variant whose variance is at most this share of its G'WG is constant given the covariates: left out.
+    """
+    m = place.shape[0]
+    K = -(B.T @ B)
+    squares = np.zeros(m)
+    for k in range(row.shape[0]):
+        K[row[k], column[k]] += value[k]
+        if row[k] == column[k]:
+            squares[row[k]] += value[k]
+    for i in range(m):
+        if place[i] < 0 or K[i, i] <= rounding * squares[i]:
+            continue
+        for j in range(i + 1):
+            if place[j] < 0 or K[j, j] <= rounding * squares[j]:
+                continue
+            x = scale * sign[i] * sign[j] * K[i, j]
+            V[place[i], place[j]] += x
+            if i != j:
+                V[place[j], place[i]] += x
+
+
+@njit(cache=True, nogil=True)
 def weighted_squares(
     indptr: NDArray[np.int64],
     sample: NDArray[np.int32],

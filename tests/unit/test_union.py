@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from pipeline.io.bundle import StudyGene
-from pipeline.kernels.score_statistics import cancel_rounding
-from pipeline.kernels.union import add_counts, lay_on_union
+from pipeline.kernels.score_statistics import add_information, cancel_rounding
+from pipeline.kernels.union import add_counts
 from pipeline.stages.meta.tasks import GeneRequest
 from pipeline.stages.meta.unite import _unite_alike, unite_gene
 
@@ -18,17 +18,18 @@ AT = np.array([3, -1, 0, 4])
 SIGN = np.array([1.0, 1.0, -1.0, -1.0])
 
 
-def test_lay_on_union__places_signs_and_leaves_out():
+def test_add_information__places_signs_and_leaves_out():
     rng = np.random.default_rng(1)
-    U, V = rng.normal(size=(4, 3)), rng.normal(size=(4, 4))
-    included = np.array([True, True, True, True, False])
-    placed_U, placed_V = lay_on_union(U, V, np.array([2, 0]), AT, SIGN, included)
-    expected_U, expected_V = np.zeros((2, 5)), np.zeros((5, 5))
+    A, B = rng.normal(size=(9, 4)), rng.normal(size=(2, 4))
+    A[:, 3] = 0.0  # nothing varies
+    G = A.T @ A
+    row, column = np.tril_indices(4)
+    V = np.ones((5, 5))
+    expected = V.copy()
     for i, j in product((0, 2), (0, 2)):
-        expected_U[:, AT[i]] = [U[i, 2] * SIGN[i], U[i, 0] * SIGN[i]]
-        expected_V[AT[i], AT[j]] = V[i, j] * SIGN[i] * SIGN[j]
-    np.testing.assert_array_equal(placed_U, expected_U)
-    np.testing.assert_array_equal(placed_V, expected_V)
+        expected[AT[i], AT[j]] += 0.5 * SIGN[i] * SIGN[j] * (G - B.T @ B)[i, j]
+    add_information(V, AT, SIGN, 0.5, row.astype(np.int32), column.astype(np.int32), G[row, column], B, 1e-10)
+    np.testing.assert_allclose(V, expected, rtol=1e-12)
 
 
 def test_add_counts__adds_to_what_is_there():

@@ -12,6 +12,7 @@ from pathlib import Path
 from pipeline.cluster import Executor
 from pipeline.errors import GENE_FAILURES
 from pipeline.gene_tests.base import missing_result
+from pipeline.gene_tests.registry import HETEROGENEITY
 from pipeline.gene_tests.step_up import SEARCHES
 from pipeline.io.bundle import Bundle, StudyGene, open_once
 from pipeline.stages.meta.collect import (
@@ -78,12 +79,15 @@ def _run_gene(
 ) -> None:
     """Unite, sum and test one gene for all traits."""
     union = unite_gene(request, here)
-    calibrate, with_replicates = task.tests.calibrate, bool(set(task.tests.names) & set(SEARCHES))
+    names = set(task.tests.names)
     for group in groups:
         frequency = pool_frequencies(union, group, request.external)
         selections = list(select_variants(request, union, frequency, group, task, results.audit))
         included = included_variants(union, frequency, task)
         view = GeneView.of(request, union, frequency, group, task, bundles)
-        for shared in sum_studies(bundles, union, group, request.chromosome, included, calibrate, with_replicates):
+        for shared in sum_studies(
+            bundles, union, group, request.chromosome, included, task.tests.calibrate,
+            bool(names & set(SEARCHES)), bool(names & HETEROGENEITY),
+        ):  # fmt: skip
             evaluate_gene(view, shared, selections, results)
             results.variants.add(request, union, frequency, shared)

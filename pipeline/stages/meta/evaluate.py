@@ -97,7 +97,7 @@ def evaluate_gene(view: GeneView, shared: SharedV, selections: list[Selection], 
         key = (selection.in_bin.tobytes(), selection.in_mask.tobytes() if sees_mask else b"", correction)
         if key not in known:
             known[key] = evaluate_selection(view, shared, selection, correction)
-        n_studies = sum(bool(p[selection.in_bin].any()) for p in view.frequency.polymorphic_in.values())
+        n_studies = int(view.frequency.varies[:, selection.in_bin].any(axis=1).sum())
         row = (*view.place, selection.mask, selection.max_maf)
         size = (n_studies, n_samples, len(selection.in_bin), mac)
         for test, weights, result in known[key].rows:

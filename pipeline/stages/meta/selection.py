@@ -45,7 +45,8 @@ def included_variants(union: UnionGene, frequency: UnionFrequency, task: MetaTas
     if task.maf != "study":
         return {k: np.ones(len(union.position), np.bool_) for k in union.studies}
     bound = max(task.tests.max_maf)
-    return {k: bounded_frequency(f, task.tests.frequency) <= bound for k, f in frequency.study_frequency.items()}
+    rare = bounded_frequency(frequency.by_study, task.tests.frequency) <= bound
+    return dict(zip(frequency.studies, rare, strict=True))
 
 
 def bounded_frequency(frequency: Floats, rule: str) -> Floats:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.io.bundle import Bundle
-from pipeline.kernels.union import lay_on_union
+from pipeline.io.bundle import Bundle, StudyGene
 from pipeline.stages.meta.unite import TraitGroup, UnionGene
 from pipeline.stages.shared_burdens import (
     calibration_factor,
@@ -17,6 +16,7 @@ from pipeline.stages.shared_burdens import (
 )
 
 Floats = NDArray[np.float64]
+NOT_CALIBRATED = "not calibrated: a study shares no calibrated variances (score_statistics.calibrate: spa)"
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class SharedV:
     Attributes:
         traits: names (T).
         U: (T, u); V: (u, u); scale: (T,) with ``Var(U[t]) = scale[t] V``.
-        per_study: (U_k, V_k, scale_k) of every study, on the union.
+        per_study: (U_k, V_k, scale_k) of every study, on the union; empty for one study, or where not asked for.
         replicates: (T, P, u) null scores that all studies shared; None otherwise, or when not asked for.
         note: what the rows should say.
         calibrated: numbers of the studies whose calibrated variances are in V.
@@ -50,6 +50,7 @@ def sum_studies(
     included: dict[int, NDArray[np.bool_]],
     calibrate: str = "none",
     with_replicates: bool = False,
+    with_studies: bool = True,
 ) -> Iterator[SharedV]:
     """Sum U and V over the studies of a trait group: ``U = sum_k U_k``, ``V = sum_k V_k``.
 
@@ -64,6 +65,8 @@ def sum_studies(
         calibrate: bring V of binary traits to the calibrated variances that the studies share: ``auto`` where they do,
             ``spa``: with a note where one does not, ``none``: nowhere.
         with_replicates: sum the null replicates that the studies share.
+        with_studies: keep U and V of every study, which heterogeneity needs; without, sums of many studies take a
+            fraction of the time and memory.
     """
     here = [k for k in group.studies if k in union.studies]
     if len(here) == 1:
@@ -76,29 +79,57 @@ def sum_studies(
         parts = [tuple(names) for names in together.values()]
     else:
         parts = [(trait,) for trait in group.traits]
+    u = len(union.position)
     for traits in parts:
+        replicates = sum_replicates(bundles, union.studies, here, traits, u) if with_replicates else None
+        factors = {} if calibrate == "none" else _calibration_factors(bundles, union, here, traits[0])
+        note = NOT_CALIBRATED if calibrate == "spa" and None in factors.values() else ""
+        calibrated = tuple(k for k, factor in factors.items() if factor is not None)
+        apart = len(here) == 1 or with_studies or bool(calibrated)  # burden corrections need the studies, too
         per_study = []
-        replicates = (
-            sum_replicates(bundles, union.studies, here, traits, len(union.position)) if with_replicates else None
-        )
-        note, calibrated = "", []
+        U, V = np.zeros((len(traits), u)), np.zeros((u, u))
         for k in here:
             gene, at, sign = union.studies[k]
+            place = np.where((at >= 0) & included[k][at], at, -1)
+            U_k = _lay_scores(gene, place, sign, [bundles[k].traits[t]["index"] for t in traits], u)
             scale = np.array([1.0 / bundles[k].sigma2(t, chromosome) for t in traits])
-            index = np.array([bundles[k].traits[t]["index"] for t in traits])
-            K = bundles[k].information(gene, traits[0])
-            if calibrate != "none" and bundles[k].traits[traits[0]]["kind"] == "binary":
-                factor = calibration_factor(gene, index[0], np.diag(K))
-                if factor is not None:
-                    K = K * np.outer(factor, factor)
-                    calibrated.append(k)
-                elif calibrate == "spa":
-                    note = "not calibrated: a study shares no calibrated variances (score_statistics.calibrate: spa)"
-            U, V = lay_on_union(gene.U, K, index, at, sign, included[k])
-            per_study.append((U, V, scale))
-        if len(per_study) == 1:
-            yield SharedV(traits, *per_study[0], (), replicates, note, tuple(calibrated))
-        elif per_study:
-            U = np.sum([p[0] for p in per_study], axis=0)
-            V = np.sum([p[1] * p[2][0] for p in per_study], axis=0)
-            yield SharedV(traits, U, V, np.ones(1), tuple(per_study), replicates, note, tuple(calibrated))
+            V_k, unit = (np.zeros((u, u)), 1.0) if apart else (V, float(scale[0]))
+            factor = factors.get(k)
+            if factor is None:
+                bundles[k].add_information(V_k, gene, traits[0], place, sign, unit)
+            else:
+                _add_calibrated(V_k, bundles[k].information(gene, traits[0]), factor * sign, place)
+            U += U_k
+            if apart:
+                V += V_k * scale[0]
+                per_study.append((U_k, V_k, scale))
+        if len(here) == 1:
+            yield SharedV(traits, *per_study[0], (), replicates, note, calibrated)
+        elif here:
+            yield SharedV(traits, U, V, np.ones(1), tuple(per_study), replicates, note, calibrated)
+
+
+def _lay_scores(gene: StudyGene, place: NDArray[np.int64], sign: Floats, index: list[int], u: int) -> Floats:
+    """Return U of one study on the union, (T, u)."""
+    U = np.zeros((len(index), u))
+    kept = place >= 0
+    U[:, place[kept]] = (gene.U[kept][:, index] * sign[kept, None]).T
+    return U
+
+
+def _calibration_factors(
+    bundles: Sequence[Bundle], union: UnionGene, studies: Sequence[int], trait: str
+) -> dict[int, Floats | None]:
+    """Return sqrt(V~_jj / V_jj) of a binary trait by study; None for a study that shares no calibrated variances."""
+    factors = {}
+    for k in studies:
+        info, gene = bundles[k].traits[trait], union.studies[k][0]
+        if info["kind"] == "binary":
+            factors[k] = calibration_factor(gene, info["index"], np.diag(bundles[k].information(gene, trait)))
+    return factors
+
+
+def _add_calibrated(V: Floats, K: Floats, factor: Floats, place: NDArray[np.int64]) -> None:
+    """Add the information K of a binary trait, rows and columns times ``factor``, to V in place (sigma2 is 1)."""
+    kept = np.flatnonzero(place >= 0)
+    V[np.ix_(place[kept], place[kept])] += (K * np.outer(factor, factor))[np.ix_(kept, kept)]

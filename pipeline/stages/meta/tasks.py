@@ -140,8 +140,8 @@ def _earlier_regions(c: Catalogue, i: int) -> tuple[tuple[int, int], ...]:
 
 def check_genes(catalogue: Catalogue, bundles: Sequence[Bundle]) -> None:
     """Raise unless at least one gene of the catalogue is in a bundle."""
-    known = set().union(*(bundle.index for bundle in bundles))
-    if not known & set(catalogue.sets.gene.tolist()):
+    if not any(bundle.has_gene(catalogue.sets.gene.tolist()) for bundle in bundles):
+        known = set().union(*(bundle.index for bundle in bundles))
         raise MatchError(
             f"no gene of {catalogue.what} (such as '{catalogue.sets.gene[0]}') is in any study bundle (such as "
             f"'{next(iter(known), 'none')}'); genes are matched by name"

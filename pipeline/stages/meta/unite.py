@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from pipeline.align import sort_alleles
 from pipeline.errors import MatchError
 from pipeline.io.bundle import Bundle, StudyGene
-from pipeline.io.catalogue import unordered_key
 from pipeline.kernels.union import add_counts
 from pipeline.stages.meta.tasks import GeneRequest
 
@@ -91,26 +92,41 @@ def unite_gene(request: GeneRequest, found: dict[int, StudyGene]) -> UnionGene:
         alike = _unite_alike(request, *next(iter(found.items())))
         if alike is not None:
             return alike
-    wanted = unordered_key(request.position, request.ref, request.alt)
-    alt_of = dict(zip(wanted, request.alt.tolist(), strict=True))
-    keys = {k: unordered_key(g.position, g.ref, g.alt) for k, g in found.items()}
-    if request.is_region:
-        for k, gene in found.items():
-            for key, alt in zip(keys[k], gene.alt.tolist(), strict=True):
-                alt_of.setdefault(key, alt)
-        wanted = sorted(alt_of)
-    present = set().union(*keys.values()) if keys else set()
-    listed = np.array([j for j, key in enumerate(wanted) if key in present], np.int64)
-    place = {wanted[j]: i for i, j in enumerate(listed)}
+    genes = list(found.values())
+    columns = [(request.position, request.ref, request.alt), *((g.position, g.ref, g.alt) for g in genes)]
+    position, ref, alt = (np.concatenate(parts) for parts in zip(*columns, strict=True))
+    code, n_codes = _number_variants(position, ref, alt)
+    ends = np.cumsum([len(c[0]) for c in columns])
+    own = ends[0]
+    first = np.full(n_codes, -1, np.int64)  # the row that names a variant: the request's, or a region's first study's
+    rows = np.arange(own if not request.is_region else len(code))[::-1]
+    first[code[rows]] = rows
+    wanted = np.arange(n_codes) if request.is_region else code[:own]
+    present = np.zeros(n_codes, np.bool_)
+    present[code[own:]] = True
+    listed = np.flatnonzero(present[wanted])
+    place = np.full(n_codes, -1, np.int64)
+    place[wanted[listed]] = np.arange(len(listed))
     studies = {}
-    for k, gene in found.items():
-        at = np.array([place.get(key, -1) for key in keys[k]], np.int64)
-        sign = np.array([1.0 if alt_of.get(key) == alt else -1.0 for key, alt in zip(keys[k], gene.alt, strict=True)])
-        studies[k] = (gene, at, sign)
-    chosen = [wanted[j] for j in listed]
-    alt = np.array([alt_of[key] for key in chosen], object)
-    ref = np.array([b if a == x else a for (_, a, b), x in zip(chosen, alt, strict=True)], object)
-    return UnionGene(np.array([key[0] for key in chosen], np.int64), ref, alt, listed, studies)
+    for k, gene, low, high in zip(found, genes, ends[:-1], ends[1:], strict=True):
+        mine = code[low:high]
+        sign = np.where((alt[first[mine]] == gene.alt) & (first[mine] >= 0), 1.0, -1.0)
+        studies[k] = (gene, place[mine], sign)
+    at = first[wanted[listed]]
+    return UnionGene(position[at].astype(np.int64), ref[at], alt[at], listed, studies)
+
+
+def _number_variants(
+    position: NDArray[np.int64], ref: NDArray[np.object_], alt: NDArray[np.object_]
+) -> tuple[NDArray[np.int64], int]:
+    """Return the number of each variant by position and alleles in either order, and how many there are.
+
+    Numbers rise with position, then with the alleles in alphabetical order.
+    """
+    low, high = sort_alleles(ref, alt)
+    pair, names = pd.factorize(low + "\0" + high, sort=True)
+    _, code = np.unique(position * max(1, len(names)) + pair, return_inverse=True)
+    return code.reshape(-1), int(code.max(initial=-1)) + 1
 
 
 def _unite_alike(request: GeneRequest, study: int, gene: StudyGene) -> UnionGene | None:
@@ -135,14 +151,15 @@ class UnionFrequency:
     Attributes:
         alt_count, allele_number: (u,) over the studies where the variant is present.
         frequency: (u,) ALT frequency under the policy; NaN where the external file has none.
-        n_studies: (u,) studies where the variant is polymorphic.
-        polymorphic: (k, u) by study of the group.
+        studies: (k,) numbers of the studies of the group that have the gene.
+        by_study: (k, u) ALT frequency in each; NaN where the study lacks the variant.
     """
 
     alt_count: Floats
     allele_number: Floats
     frequency: Floats
-    study_frequency: dict[int, Floats]
+    studies: tuple[int, ...]
+    by_study: Floats
 
     @cached_property
     def is_polymorphic(self) -> NDArray[np.bool_]:
@@ -150,28 +167,26 @@ class UnionFrequency:
         return (self.alt_count > 0) & (self.alt_count < self.allele_number)
 
     @cached_property
-    def polymorphic_in(self) -> dict[int, NDArray[np.bool_]]:
-        """(u,) whether both alleles occur, by study."""
-        return {k: (f > 0) & (f < 1) for k, f in self.study_frequency.items()}
+    def varies(self) -> NDArray[np.bool_]:
+        """(k, u) whether both alleles occur in the study."""
+        return (self.by_study > 0) & (self.by_study < 1)
 
     @cached_property
     def n_studies(self) -> NDArray[np.int64]:
         """(u,) studies in which the variant is polymorphic."""
-        polymorphic = list(self.polymorphic_in.values())
-        return np.sum(polymorphic, axis=0) if polymorphic else np.zeros(len(self.alt_count), np.int64)
+        return np.asarray(self.varies.sum(axis=0))
 
 
 def pool_frequencies(union: UnionGene, group: TraitGroup, external: Floats | None) -> UnionFrequency:
     """Pool allele counts over the studies of a trait group; ``AC / AN`` unless an external frequency is given."""
     u = len(union.position)
-    count, number = np.zeros(u), np.zeros(u)
-    per_study: dict[int, Floats] = {}
-    for k, s in zip(group.studies, group.sample_sets, strict=True):
-        if k in union.studies:
-            gene, at, sign = union.studies[k]
-            per_study[k] = add_counts(gene.n_obs, gene.alt_frequency, s, at, sign, count, number)
+    chosen = [(k, s) for k, s in zip(group.studies, group.sample_sets, strict=True) if k in union.studies]
+    count, number, by_study = np.zeros(u), np.zeros(u), np.empty((len(chosen), u))
+    for i, (k, s) in enumerate(chosen):
+        gene, at, sign = union.studies[k]
+        by_study[i] = add_counts(gene.n_obs, gene.alt_frequency, s, at, sign, count, number)
     with np.errstate(invalid="ignore"):
         frequency = count / number
     if external is not None:
         frequency = external[union.listed]
-    return UnionFrequency(count, number, frequency, per_study)
+    return UnionFrequency(count, number, frequency, tuple(k for k, _ in chosen), by_study)

@@ -27,7 +27,7 @@ from pipeline.errors import ConfigError, InputError
 from pipeline.io.atomic import atomic_directory
 from pipeline.io.bundle import list_array, matrix_column
 from pipeline.io.bundle_check import FORMAT, VERSION
-from pipeline.io.bundle_write import sign_bundle
+from pipeline.io.bundle_write import VARIANTS_PER_GROUP, sign_bundle
 from pipeline.io.catalogue import Catalogue, StudyVariants
 from pipeline.io.cohort import Cohort
 from pipeline.io.null_models import NullModels
@@ -227,7 +227,7 @@ def write_bundle(
         for task in tasks:
             shutil.copyfile(task.genes_part, folder / "genes" / f"{task.number:05d}.parquet")
         copy_shared(tasks, folder)
-        pq.write_table(variants, folder / "variants.parquet", compression="zstd")
+        pq.write_table(variants, folder / "variants.parquet", compression="zstd", row_group_size=VARIANTS_PER_GROUP)
         text = json.dumps(describe_study(models, options, study), indent=1, allow_nan=False)
         (folder / "study.json").write_text(text + "\n")
         sign_bundle(folder)
