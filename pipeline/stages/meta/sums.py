@@ -83,7 +83,7 @@ def sum_studies(
     for traits in parts:
         replicates = sum_replicates(bundles, union.studies, here, traits, u) if with_replicates else None
         factors = {} if calibrate == "none" else _calibration_factors(bundles, union, here, traits[0])
-        note = NOT_CALIBRATED if calibrate == "spa" and None in factors.values() else ""
+        note = NOT_CALIBRATED if calibrate == "spa" and any(f is None for f in factors.values()) else ""
         calibrated = tuple(k for k, factor in factors.items() if factor is not None)
         apart = len(here) == 1 or with_studies or bool(calibrated)  # burden corrections need the studies, too
         per_study = []
