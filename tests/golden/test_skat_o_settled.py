@@ -17,13 +17,13 @@ from scipy import integrate, stats
 
 from pipeline.run import Resources, run_study
 from pipeline.stages.meta import evaluate as stage
-from tests.reference_gene_tests import liu_quantile
+from tests.reference_gene_tests import imhof_sf, liu_quantile
 
 RHO = np.array([0.0, 0.01, 0.04, 0.09, 0.16, 0.25, 0.5, 0.999])
 
 
 def invert_sf(q: float, lam: np.ndarray) -> float:
-    """P(sum lambda_i chi2_1 > q) by the midpoint rule on Gil-Pelaez' integral; absolute error about 1e-9."""
+    """P(sum lambda_i chi2_1 > q): midpoint rule on Gil-Pelaez' integral, for many lambda of like size."""
     if q <= 0:
         return 1.0
     k = np.arange(20_000) + 0.5
@@ -42,7 +42,7 @@ def published(U: np.ndarray, V: np.ndarray) -> tuple[float, float]:
         lam = np.linalg.eigvalsh(root.T @ V @ root)
         mixtures.append(lam[lam > lam[lam > 0].mean() / 1e5])
     Q = (1 - RHO) * (U @ U) + RHO * U.sum() ** 2
-    smallest = min(invert_sf(x, lam) for x, lam in zip(Q, mixtures, strict=True))
+    smallest = min(imhof_sf(x, lam) for x, lam in zip(Q, mixtures, strict=True))
     q = np.array([liu_quantile(smallest, lam) for lam in mixtures])
     left = V - np.outer(s, s) / total
     rest = np.linalg.eigvalsh(left)
@@ -97,7 +97,11 @@ def seen(tmp_path_factory) -> dict:
 
 @pytest.mark.parametrize(
     ("gene", "mask", "bound", "of_r"),
-    [("GENE1D", "M2", 0.5, 2e-3), ("GENE1A", "M3", 0.05, 5e-3), ("GENE3B", "M2", 0.5, 1e-6)],
+    [
+        ("GENE1D", "M2", 0.5, 2e-3),
+        pytest.param("GENE1A", "M3", 0.05, 5e-3, marks=pytest.mark.slow),
+        ("GENE3B", "M2", 0.5, 1e-6),
+    ],
 )
 def test_the_formula_integrated_as_r_does_gives_r_and_integrated_tightly_gives_ours(seen, gene, mask, bound, of_r):
     """Among them the row furthest from ours (GENE1D, 3.6 %) and one where R says p = 1 and the formula 0.91."""
