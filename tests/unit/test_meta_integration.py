@@ -216,6 +216,77 @@ def test_calibration__is_refused_in_words_when_a_study_shares_none(studies, tmp_
     assert (table.loc[table["trait"] != "cc", "note"] == "").all()
 
 
+@pytest.fixture(scope="module")
+def unbalanced():
+    """Two studies, 12 cases in one, a balanced trait in the other; the same variants."""
+    rare, even = make_study(3, 260, "rare", loco=False), make_study(4, 200, "even", loco=False)
+    seen = np.flatnonzero(np.isfinite(rare.traits["cc"]))
+    rare.traits["cc"][seen] = 0.0
+    rare.traits["cc"][np.random.default_rng(1).choice(seen, 12, replace=False)] = 1.0
+    return rare, even
+
+
+def run_both(unbalanced, folder: Path, tests: dict, **score_statistics) -> tuple[list[Path], list[pd.DataFrame]]:
+    """Run both studies and their meta-analysis; return the bundles and the three tables."""
+    outs = []
+    for study in unbalanced:
+        config = study.write(folder / study.name, score_statistics=score_statistics, tests=tests)
+        outs.append(run_study(config, folder / study.name / "out", Resources(threads=1), "meta").path)
+    bundles = [out / "bundle" for out in outs]
+    config = write_meta_config(folder / "meta.yaml", bundles, unbalanced[0], tests=tests)
+    outs.append(run_meta_analysis(config, [], folder / "meta", Resources(threads=1), "meta").path)
+    return bundles, [pd.read_parquet(out / "gene_tests.parquet") for out in outs]
+
+
+def test_calibrate_auto__takes_traits_with_few_cases_and_no_others(unbalanced, tmp_path):
+    tests = {"names": ["burden", "skat", "skat-o"], "max_maf": [0.05], "weights": ["flat"], "drivers_p": 0.9}
+    for study in unbalanced:
+        (tmp_path / study.name).mkdir()
+    bundles, tables = run_both(unbalanced, tmp_path, tests)
+    assert [Bundle(b).calibrated is not None for b in bundles] == [True, False]
+    rare, even, both = (t.set_index(["gene", "trait", "mask", "test"]) for t in tables)
+    tested = [t[t["p"].notna()] for t in (rare, even, both)]
+    for table, calibrated in zip(tested, (True, False, True), strict=True):
+        by_trait = table["method"].str.endswith(", spa").groupby("trait").agg(["all", "any"])
+        assert by_trait.loc["cc", "all" if calibrated else "any"] == calibrated
+        assert not by_trait.drop("cc")["any"].any()
+    # the sum of a calibrated and a plain study: r of the burden takes the plain one's model variance
+    bundle, plain = Bundle(bundles[0]), Bundle(bundles[1])
+    checked = 0
+    for (gene, trait, mask, test), row in tested[2].iterrows():
+        key = (gene, trait, mask, test)
+        if trait != "cc" or test != "burden" or key not in rare.index or key not in even.index:
+            continue
+        x, y = rare.loc[key], even.loc[key]
+        if x["n_variants"] != row["n_variants"] or y["n_variants"] != row["n_variants"]:
+            continue  # a variant is rare together, not in each study
+        checked += 1
+        # information of the burden: calibrated in one study, model in the other
+        assert row["se"] ** -2 == pytest.approx(x["se"] ** -2 + y["se"] ** -2, rel=0.05)
+    assert checked >= 1
+    assert bundle.traits["cc"]["n_cases"] == 11  # one case lacks a covariate
+    assert plain.calibrated is None
+
+
+def test_ultra_rare__collapses_before_the_skat_family_where_calibrated(unbalanced, tmp_path):
+    """`auto` is `collapse` for the calibrated trait and `keep` for the others."""
+    names = {"names": ["burden", "skat", "acat-v"], "max_maf": [0.05], "weights": ["flat"]}
+    tables = {}
+    for rule in ("auto", "collapse", "keep"):
+        folder = tmp_path / rule
+        folder.mkdir()
+        config = unbalanced[0].write(folder, tests={**names, "ultra_rare": rule})
+        out = run_study(config, folder / "out", Resources(threads=1), "meta").path
+        table = pd.read_parquet(out / "gene_tests.parquet")
+        tables[rule] = table.set_index(["trait", "gene", "mask", "test"])["log10p"].dropna()
+    for trait in ("y", "cc"):
+        same = tables["collapse" if trait == "cc" else "keep"].loc[trait]
+        pd.testing.assert_series_equal(tables["auto"].loc[trait], same)
+    for test, moves in (("skat", True), ("burden", False), ("acat-v", False)):
+        a, b = (tables[r].xs(test, level="test") for r in ("collapse", "keep"))
+        assert (np.abs(a - b).max() > 1e-6) == moves
+
+
 # omnibus, drivers, searches, pathways
 
 
@@ -458,9 +529,12 @@ def test_type_one_error_study__counts_p_values(monkeypatch, tmp_path):
     import type_one_error as study
 
     monkeypatch.setattr(study, "N", 150)
-    counts = {s: study.test_gene(1, s, 60, 4, 2) for s in ("quantitative", "binary 1:10")}
+    counts = {s: study.test_gene(1, s, 60) for s in ("quantitative", "binary 1:10")}
     assert counts["quantitative"]["burden flat"][-1] == 60
-    assert counts["binary 1:10"]["burden flat (spa)"][-1] == 2
+    assert counts["quantitative"]["vt flat"][-1] == 12
+    assert counts["binary 1:10"]["burden flat"][-1] == 60
+    assert counts["binary 1:10"]["burden flat (model variance)"][-1] == 60
+    assert "burden flat (model variance)" not in counts["quantitative"]
     assert counts["quantitative"]["skat flat"][0] <= 12  # P(more than 12 of 60 at 0.05) is 1e-6
     page = "\n".join(study.format_tables(counts))
     assert "| burden flat | 60 |" in page
