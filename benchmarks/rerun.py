@@ -26,7 +26,7 @@ from benchmarks.cases.stages import command_line
 from pipeline.simulate.parameters import Parameters
 from pipeline.simulate.study import simulate_study
 
-SAMPLES, N_GWAS, COMMON = 20_000, 12_000, 2_000
+SAMPLES, N_GWAS, COMMON = 20_000, 12_000, 4_000
 
 
 def main() -> None:
