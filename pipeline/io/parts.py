@@ -37,7 +37,8 @@ def write_arrays(path: Path, arrays: Arrays) -> None:
 def read_arrays(path: Path) -> Arrays | None:
     """Return what `write_arrays` wrote, None when the file is absent or damaged."""
     try:
-        with np.load(path, allow_pickle=False) as data:
+        # opened here: numpy leaves a file open when it finds it damaged
+        with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as data:
             return {name: data[name] for name in data.files}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
