@@ -60,6 +60,8 @@ SQRT_HALF = math.sqrt(0.5)
 MAX_INTERVALS = 400
 WIDEST = 4.0
 TOLERANCE = 1e-7
+# difference of the last two sums of a node's contour; the last one is off by about its square
+NODE_TOLERANCE = 1e-6
 
 
 @njit(cache=True, nogil=True)
@@ -75,8 +77,8 @@ def _log_integrand(z: float, intercept: Floats, slope: Floats, root: Floats, lam
     if delta <= 0.0:
         return density
     if shift.shape[0] > 0:
-        return density + noncentral_logsf(delta, lambdas, shift * x)[0]
-    return density + mixture_logsf_scalar(delta, lambdas)[0]
+        return density + noncentral_logsf(delta, lambdas, shift * x, NODE_TOLERANCE)[0]
+    return density + mixture_logsf_scalar(delta, lambdas, NODE_TOLERANCE)[0]
 
 
 @njit(cache=True, nogil=True)

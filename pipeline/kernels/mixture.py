@@ -163,7 +163,7 @@ def _node_block(
 
 @njit(cache=True, nogil=True)
 def _contour_sum(
-    kappa: Floats, eta: Floats, noncentral: bool, z0: float, x: float, a: float, width: float
+    kappa: Floats, eta: Floats, noncentral: bool, z0: float, x: float, a: float, width: float, tolerance: float
 ) -> tuple[float, float]:
     """Return the integral over t > 0 and the relative difference of the last two trapezoid sums."""
     t = np.empty(BLOCK)
@@ -193,7 +193,7 @@ def _contour_sum(
         current = total * step
         if level > 0:
             error = abs(current - last) / abs(current)
-            if error < TOLERANCE:
+            if error < tolerance:
                 return current, error
         last = current
         step *= 0.5
@@ -202,7 +202,15 @@ def _contour_sum(
 
 @njit(cache=True, nogil=True)
 def _log_tail(
-    rho: Floats, gap: Floats, nu: Floats, noncentral: bool, x: float, upper: bool, kappa: Floats, eta: Floats
+    rho: Floats,
+    gap: Floats,
+    nu: Floats,
+    noncentral: bool,
+    x: float,
+    upper: bool,
+    kappa: Floats,
+    eta: Floats,
+    tolerance: float,
 ) -> tuple[float, float]:
     """Return the logarithm of P(Q > q) or of P(Q < q), and its relative error."""
     k = rho.shape[0]
@@ -234,8 +242,8 @@ def _log_tail(
     a = min(max(f3 + k3, 0.5 * k3) / (6.0 * f2), 0.5 * sharpest, limit)
     integral, error = 0.0, 1.0
     for _ in range(5):
-        integral, error = _contour_sum(kappa, eta, noncentral, z0, x, a, 1.0 / math.sqrt(f2))
-        if error < TOLERANCE and integral > 0.0:
+        integral, error = _contour_sum(kappa, eta, noncentral, z0, x, a, 1.0 / math.sqrt(f2), tolerance)
+        if error < tolerance and integral > 0.0:
             break
         a *= 0.2  # a straighter path is slower and never fails
     if not integral > 0.0:
@@ -246,7 +254,15 @@ def _log_tail(
 
 @njit(cache=True, nogil=True)
 def _log_sf(
-    rho: Floats, gap: Floats, nu: Floats, noncentral: bool, mean: float, x: float, kappa: Floats, eta: Floats
+    rho: Floats,
+    gap: Floats,
+    nu: Floats,
+    noncentral: bool,
+    mean: float,
+    x: float,
+    kappa: Floats,
+    eta: Floats,
+    tolerance: float,
 ) -> tuple[float, float]:
     """Return log P(Q > q) and the relative error of p, from whichever tail is the smaller."""
     if math.isnan(x):
@@ -258,8 +274,8 @@ def _log_sf(
     if rho.shape[0] == 1 and not noncentral:
         return log_chi2_sf_scalar(x), 0.0
     if x > mean:
-        return _log_tail(rho, gap, nu, noncentral, x, True, kappa, eta)
-    log_cdf, error = _log_tail(rho, gap, nu, noncentral, x, False, kappa, eta)
+        return _log_tail(rho, gap, nu, noncentral, x, True, kappa, eta, tolerance)
+    log_cdf, error = _log_tail(rho, gap, nu, noncentral, x, False, kappa, eta, tolerance)
     cdf = math.exp(log_cdf)
     if cdf >= 1.0:
         return -math.inf, 1.0
@@ -310,22 +326,22 @@ def mixture_logsf(q: Floats, lambdas: Floats) -> tuple[Floats, Floats]:
     eta = np.empty(rho.shape[0])
     mean = rho.sum()
     for t in range(q.shape[0]):
-        log_p[t], error[t] = _log_sf(rho, gap, nu, False, mean, q[t] / top, kappa, eta)
+        log_p[t], error[t] = _log_sf(rho, gap, nu, False, mean, q[t] / top, kappa, eta, TOLERANCE)
     return log_p, error
 
 
 @njit(cache=True, nogil=True)
-def mixture_logsf_scalar(q: float, lambdas: Floats) -> tuple[float, float]:
+def mixture_logsf_scalar(q: float, lambdas: Floats, tolerance: float = TOLERANCE) -> tuple[float, float]:
     """Return log P(sum_i lambda_i chi2_1 > q) and the relative error of p, of one q; see ``mixture_logsf``."""
     rho, gap, top = _scaled_weights(lambdas)
     if math.isnan(top):
         return math.nan, math.nan
     k = rho.shape[0]
-    return _log_sf(rho, gap, np.zeros(k), False, rho.sum(), q / top, np.empty(k), np.empty(k))
+    return _log_sf(rho, gap, np.zeros(k), False, rho.sum(), q / top, np.empty(k), np.empty(k), tolerance)
 
 
 @njit(cache=True, nogil=True)
-def noncentral_logsf(q: float, lambdas: Floats, shift: Floats) -> tuple[float, float]:
+def noncentral_logsf(q: float, lambdas: Floats, shift: Floats, tolerance: float = TOLERANCE) -> tuple[float, float]:
     """Return log P(sum_i (sqrt(lambda_i) g_i + sqrt(shift_i))^2 > q) and the relative error of p.
 
     Args:
@@ -338,7 +354,7 @@ def noncentral_logsf(q: float, lambdas: Floats, shift: Floats) -> tuple[float, f
         return math.nan, math.nan
     nu = shift / top
     k = rho.shape[0]
-    return _log_sf(rho, gap, nu, True, rho.sum() + nu.sum(), q / top, np.empty(k), np.empty(k))
+    return _log_sf(rho, gap, nu, True, rho.sum() + nu.sum(), q / top, np.empty(k), np.empty(k), tolerance)
 
 
 @njit(cache=True, nogil=True)
@@ -355,7 +371,7 @@ def mixture_isf(log_p: float, lambdas: Floats) -> float:
     low, high = 0.0, math.inf
     # the tail falls like exp(-x / 2) at the end, slower before
     x = mean
-    value = _log_sf(rho, gap, nu, False, mean, x, kappa, eta)[0] - log_p
+    value = _log_sf(rho, gap, nu, False, mean, x, kappa, eta, TOLERANCE)[0] - log_p
     slope = -0.5
     for _ in range(100):
         if value > 0.0:
@@ -367,7 +383,7 @@ def mixture_isf(log_p: float, lambdas: Floats) -> float:
             new = 0.5 * (low + high) if high < math.inf else 2.0 * x
         if abs(new - x) < 1e-10 * x:
             return top * new
-        new_value = _log_sf(rho, gap, nu, False, mean, new, kappa, eta)[0] - log_p
+        new_value = _log_sf(rho, gap, nu, False, mean, new, kappa, eta, TOLERANCE)[0] - log_p
         if (new_value < value and new > x) or (new_value > value and new < x):
             slope = (new_value - value) / (new - x)
         x, value = new, new_value
