@@ -26,7 +26,7 @@ from pipeline.schema import PATHWAY_TESTS
 
 LN10 = float(np.log(10.0))
 PATHWAY = ("pathway-step-up", "pathway-fisher")
-COUNT_BURDEN = ("burden", "flat")
+BURDEN = "burden"
 
 
 def make_parameters(step_up: StepUp) -> StepUpParameters:
@@ -45,8 +45,8 @@ def run_pathways(
 ) -> pa.Table:
     """Return the table of pathway tests.
 
-    Fisher's product combines the rows of every gene test and set of weights in the table; step-up takes the count
-    burden (burden, flat).
+    Fisher's product combines the rows of every gene test and set of weights in the table; step-up the burden
+    rows of every set of weights: ``flat`` and ``madsen-browning`` are the constant and the inverse-sd ones.
 
     Args:
         gene_tests: gene_tests.parquet.
@@ -89,7 +89,7 @@ def _rows(
     if "pathway-fisher" in names:
         result = compute_fisher_product(-present["log10p"].to_numpy()[None] * LN10)
         yield {**start, "test": "pathway-fisher", **_columns(result), "chosen": ""}
-    if "pathway-step-up" in names and source == COUNT_BURDEN:
+    if "pathway-step-up" in names and source[0] == BURDEN:
         V = 1.0 / present["se"].to_numpy() ** 2
         one = np.ones(1)
         genes = [

@@ -35,6 +35,7 @@ class Scenario:
         strength: factor to the effects' variance.
         common: share of the gene's variance that common variants (MAF >= 5 %) carry, all of them causal; None:
             they are treated like the others.
+        mixed: of the common variants every second one is causal, in either direction, instead of all in one.
     """
 
     title: str
@@ -45,6 +46,7 @@ class Scenario:
     damaging: float = 0.5
     strength: float = 1.0
     common: float | None = None
+    mixed: bool = False
 
 
 SCENARIOS: dict[str, Scenario] = {
@@ -55,7 +57,8 @@ SCENARIOS: dict[str, Scenario] = {
     "3": Scenario("mixed directions", protective=0.5, strength=2.5),
     "4a": Scenario("function known well", accuracy=0.98),
     "4b": Scenario("function known badly", accuracy=0.6),
-    "5": Scenario("common variants matter", common=0.8),
+    "5": Scenario("common variants matter, all in one direction", common=0.8),
+    "5b": Scenario("common variants matter, some in either direction", common=0.8, mixed=True),
 }
 
 
@@ -129,6 +132,11 @@ def draw_effects(
         return _scale(pool, beta, variance), damaging
     common = q >= COMMON
     rare = _scale(pool, np.where(common, 0.0, beta), (1 - scenario.common) * variance)
+    if scenario.mixed:
+        size = size * rng.choice((-1.0, 1.0), q.size)
+        chosen = common & (rng.random(q.size) < 0.5)
+        chosen[rng.choice(np.flatnonzero(common))] = True
+        common = chosen
     return rare + _scale(pool, np.where(common, size, 0.0), scenario.common * variance), damaging
 
 

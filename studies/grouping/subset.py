@@ -12,12 +12,12 @@ from studies.grouping.models import ALPHA, model_name
 from studies.grouping.run import Settings, run_units
 from studies.grouping.summary import Rates
 
-REPLICATES, NULL_REPLICATES = 10, 30
+REPLICATES, NULL_REPLICATES = 10, 20
 STEP_UP = {v: model_name("step-up", "both", "fixed", v) for v in ("empirical", "model")}
 FLAT, WEIGHTED = (model_name("no cut-off", w, "fixed") for w in ("constant", "inverse-sd"))
 SIGNED, RARE = model_name("no cut-off", "constant", "data"), model_name("MAF <= 1 %", "both", "fixed")
 MODELS = (*STEP_UP.values(), FLAT, WEIGHTED, SIGNED, RARE, "CMC", "SKAT")
-SETTINGS = Settings(permutations=200, engine="built-in", sizes=(10, 20, 36, 54), models=MODELS)
+SETTINGS = Settings(permutations=100, engine="built-in", sizes=(10, 20, 36, 54), models=MODELS)
 TRAITS, SCENARIOS = ("quantitative", "case-control"), ("1", "3", "5")
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import chi2, combine_pvalues
 
+from pipeline.config import StepUp
 from pipeline.errors import InputError
 from pipeline.gene_tests.base import ScoreStatistics
 from pipeline.gene_tests.groupings import Search
@@ -20,6 +22,7 @@ from pipeline.gene_tests.pathway import (
 from pipeline.gene_tests.permutation import CarrierGenotypes, IndividualTrait, search_individuals
 from pipeline.gene_tests.resampling import Resampling
 from pipeline.gene_tests.step_up import StepUpParameters
+from pipeline.stages.pathways import run_pathways
 from tests import reference_grouping as reference
 
 N = 1500
@@ -148,3 +151,29 @@ def test_fisher_product_leaves_out_genes_without_p():
 def test_fisher_product__raises_on_p_above_one():
     with pytest.raises(InputError, match="at or below 0"):
         compute_fisher_product(np.array([[0.1]]))
+
+
+def test_step_up_over_genes_takes_every_weighted_burden(tmp_path):
+    """Rows of gene_tests.parquet: U = beta / se^2, V = 1 / se^2, one row per weights; by the definition."""
+    rng = np.random.default_rng(4)
+    rows = [
+        {
+            "gene": f"G{g}", "trait": "y", "mask": "M", "max_maf": 0.01, "weights": weights, "test": "burden",
+            "beta": rng.normal(0, 1.5), "se": rng.uniform(0.4, 1.5), "log10p": 1.0,
+        }
+        for weights in ("flat", "madsen-browning") for g in range(5)
+    ]  # fmt: skip
+    pd.DataFrame(rows).to_parquet(tmp_path / "gene_tests.parquet")
+    step_up = StepUp(signs="data", permutations=200)
+    names = ["pathway-step-up"]
+    table = run_pathways(
+        tmp_path / "gene_tests.parquet", {"P": [f"G{g}" for g in range(5)]}, names, step_up
+    ).to_pandas()
+    assert table["source"].tolist() == ["burden flat", "burden madsen-browning"]
+    for row in table.itertuples():
+        part = [r for r in rows if r["weights"] == row.source.split()[1]]
+        beta, V = np.array([r["beta"] for r in part]), np.array([r["se"] ** -2 for r in part])
+        b = np.where(beta < 0, -1.0, 1.0)
+        z2, members = reference.step_up(lambda x: reference.z2_model(beta * V, np.diag(V), x), b)  # noqa: B023
+        assert row.statistic == pytest.approx(z2, rel=1e-9)
+        assert row.chosen.split(",") == [f"G{g}" for g in np.flatnonzero(members)]
