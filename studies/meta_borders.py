@@ -198,7 +198,7 @@ def draw_borders(found: dict[str, dict[str, Any]], folder: Path) -> None:
         parts = [r for u, r in found.items() if u.rsplit(" #", 1)[0] == name]
         for mode, colour in zip(MODES[1:], COLOURS, strict=False):
             if all(mode in r for r in parts):
-                meta, other = (np.concatenate([np.array(r[m])[:, 0] for r in parts])[:100] for m in ("meta", mode))
+                meta, other = (np.concatenate([np.array(r[m])[:, 0] for r in parts])[:60] for m in ("meta", mode))
                 axis.plot(meta, other, "o", ms=2.5, color=colour, alpha=0.7, label=mode)
         top = axis.get_xlim()[1]
         axis.plot([0, top], [0, top], color="0.6", lw=0.8, zorder=0)

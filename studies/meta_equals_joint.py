@@ -359,7 +359,7 @@ def draw_equality(table: pd.DataFrame, folder: Path) -> None:
     for axis, test in zip(axes[0], TESTS, strict=True):
         for trait, colour in zip(TRAITS, COLOURS, strict=False):
             part = table[(table["test"] == test) & (table["trait"] == trait) & (table["weights"] != "flat")]
-            part = part if len(part) <= 120 else part.iloc[:: -(-len(part) // 120)]
+            part = part if len(part) <= 60 else part.iloc[:: -(-len(part) // 60)]
             axis.plot(part["joint_log10p"], part["log10p"], "o", ms=2.5, color=colour, label=trait, alpha=0.7)
         top = axis.get_xlim()[1]
         axis.plot([0, top], [0, top], color="0.6", lw=0.8, zorder=0)

@@ -184,35 +184,29 @@ def _mean(parts: Sequence[dict[str, Any]], name: str, label: str) -> Floats:
 
 
 def design_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Return the table of noncentralities."""
+    """Return the table of noncentralities; R2 as reached where the prediction knows nothing of these people."""
     body = []
-    for r in rows:
-        if r["design"] in FORMULA:
-            body.append(
-                [
-                    f"{r['cohorts']}: {r['design']}",
-                    f"{r['formula r2']:.3f}",
-                    f"{r['formula ncp']:.1f}",
-                    span(r["ncp"], 1),
-                    f"{r['formula gain']:.3f}",
-                    span(r["gain"]),
-                    f"{r['n'] * r['gain'][0]:,.0f}",
-                    span(r["null"]),
-                    f"{r['type I']:.4f} ({r['type I interval'][0]:.4f} to {r['type I interval'][1]:.4f})",
-                ]
-            )
-    header = [
-        "cohorts: design",
-        "R2 (formula)",
-        "NCP (formula)",
-        "NCP",
-        "gain (formula)",
-        "gain",
-        "effective N",
-        "null mean chi2",
-        "type I at 0.05",
-    ]
-    return make_table(header, body)
+    for r in (r for r in rows if r["design"] in FORMULA):
+        low, high = r["type I interval"]
+        body.append(
+            [
+                f"{r['cohorts']}: {r['design']}",
+                f"{r['formula r2']:.3f}",
+                f"{r['formula ncp']:.1f}",
+                span(r["ncp"], 1),
+                f"{r['formula gain']:.3f}",
+                f"{1 / (1 - r['r2']):.3f}" if r["design"] == "summary, earlier" else "",
+                span(r["gain"]),
+                f"{r['n'] * r['gain'][0]:,.0f}",
+                span(r["null"]),
+                f"{r['type I']:.4f} ({low:.4f} to {high:.4f})",
+            ]
+        )
+    header = (
+        "cohorts: design|R2 (formula)|NCP (formula)|NCP|gain (formula)|1/(1 - R2), R2 as reached|gain|effective N|"
+        "null mean chi2|type I at 0.05"
+    )
+    return make_table(header.split("|"), body)
 
 
 def order_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -261,18 +255,13 @@ def draw_designs(rows: Sequence[dict[str, Any]], folder: Path) -> None:
     figure, axes = new_figure(1, 4.6, 3.2)
     axis = axes[0][0]
     cohorts = sorted({r["cohorts"] for r in rows})
-    for name, colour in zip([d for d in FORMULA if d not in ("linear", "per cohort, slope")], COLOURS, strict=True):
+    drawn = [d for d in FORMULA if d not in ("linear", "per cohort, slope")]
+    for i, (name, colour) in enumerate(zip(drawn, COLOURS, strict=True)):
         here = [next(r for r in rows if r["cohorts"] == k and r["design"] == name) for k in cohorts]
         gain = np.array([r["gain"] for r in here])
-        axis.errorbar(
-            cohorts,
-            gain[:, 0],
-            [gain[:, 0] - gain[:, 1], gain[:, 2] - gain[:, 0]],
-            fmt="o",
-            ms=4,
-            color=colour,
-            label=name,
-        )
+        ends = [gain[:, 0] - gain[:, 1], gain[:, 2] - gain[:, 0]]
+        place = np.array(cohorts) + 0.5 * (i - 2.5)
+        axis.errorbar(place, gain[:, 0], ends, fmt="o", ms=3.5, color=colour, label=name)
         axis.plot(cohorts, [r["formula gain"] for r in here], "--", lw=1, color=colour)
     axis.axhline(1, color="0.6", lw=0.8)
     axis.set_xlabel("cohorts of equal size")

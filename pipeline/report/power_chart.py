@@ -9,7 +9,8 @@ from pipeline.io.atomic import atomic_path
 from pipeline.report.figures import STYLE
 from pipeline.report.plots import BLUE, GREY, ORANGE, SKY
 
-COLOURS = (GREY, ORANGE, BLUE, SKY)
+#: colour, width and order of the lines: the last design lies wide below the one that it may equal
+LINES = ((GREY, 1.4, 2), (ORANGE, 1.4, 2), (BLUE, 1.4, 2), (SKY, 4.5, 1))
 
 
 def draw_power(
@@ -31,9 +32,11 @@ def draw_power(
     with matplotlib.rc_context(STYLE):
         figure, axes = pyplot.subplots(1, 2, figsize=(7.2, 2.9), layout="constrained")
         for axis, values, label in zip(axes, (gain, power), ("effective N / N", "power"), strict=True):
-            for (name, line), colour in zip(values.items(), COLOURS, strict=True):
-                axis.plot(n_cohorts, line, "-", color=colour, label=name.replace("_", " "))
-                axis.plot(n_cohorts[-1:], line[-1:], "o", ms=4, color=colour)
+            for (name, line), (colour, width, order) in zip(values.items(), LINES, strict=True):
+                axis.plot(
+                    n_cohorts, line, "-", marker="o" if len(line) == 1 else "", lw=width, color=colour, zorder=order,
+                    label=name.replace("_", " "),
+                )  # fmt: skip
             axis.set_xlabel("cohorts")
             axis.set_ylabel(label)
         axes[0].legend(frameon=False, fontsize=8)
