@@ -123,7 +123,7 @@ def test_config_show__names_every_section(locomass):
 def test_config_tests__lists_the_registry(locomass):
     code, out, _ = locomass("config", "tests")
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()] == list(TESTS)
+    assert [line.split()[0] for line in out.splitlines()[1:]] == list(TESTS)
 
 
 def test_check__prints_the_plan_and_computes_nothing(finished, locomass, tmp_path):
