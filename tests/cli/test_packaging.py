@@ -76,7 +76,7 @@ def test_sdist__builds_the_same_wheel(source, wheel, tmp_path):
         archive.extractall(tmp_path / "unpacked", filter="data")
     (folder,) = (tmp_path / "unpacked").iterdir()
     again = build(folder, "wheel", tmp_path)
-    assert {n for n in zipfile.ZipFile(again).namelist()} == {n for n in zipfile.ZipFile(wheel).namelist()}
+    assert set(zipfile.ZipFile(again).namelist()) == set(zipfile.ZipFile(wheel).namelist())
 
 
 def test_wheel__runs_without_the_sources(wheel, tmp_path):

@@ -209,7 +209,7 @@ def in_terminal(words, **environment):
     code = "import sys; from pipeline.cli import main; sys.argv = ['locomass', *sys.argv[1:]]; main()"
     clean = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR", "TERM")}
     process = subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, words)], stdout=follower, stderr=follower, stdin=follower, close_fds=True,
+        [sys.executable, "-c", code, *map(str, words)], stdout=follower, stderr=follower, stdin=follower,
         env={**clean, "PYTHONPATH": str(ROOT), "COLUMNS": "100", "TERM": "xterm-256color", **environment},
     )  # fmt: skip
     os.close(follower)
