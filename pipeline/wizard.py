@@ -96,7 +96,10 @@ def propose_configuration(folder: str | Path) -> str:
         raise InputError(f"{folder} is not a folder; give the one that holds the .bed file")
     found = _find(folder)
     if not found.filesets:
-        raise InputError(f"{folder} holds no PLINK fileset (.bed with its .bim and .fam); give the folder that does")
+        raise InputError(
+            f"{folder} holds no PLINK fileset (.bed with its .bim and .fam); give the folder that does. "
+            "A VCF becomes one by: plink2 --vcf FILE --make-bed --out NAME"
+        )
     parts = (_study(folder, found), _tables(found), _predictor(found), _genes(found), _TESTS)
     return "\n".join(line for part in parts for line in part) + "\n"
 

@@ -10,6 +10,7 @@ import yaml
 
 from pipeline.config import RunConfig, load_config
 from pipeline.errors import InputError
+from pipeline.io.plink import open_fileset
 from pipeline.run import check_study
 from pipeline.wizard import propose_configuration
 from tests.factories import write_fileset
@@ -168,5 +169,11 @@ def test_plink_files__gene_list_coding_and_missing_values_are_found(tmp_path):
     text = path.read_text().replace('missing_codes: ["-9"]', "missing_codes: []").replace("binary: [t2d]", "binary: []")
     path.write_text(text)
     assert (
-        check_study(path, tmp_path / "out").record["traits"][0]["samples"] == 67
+        check_study(path, tmp_path / "out").record["traits"][0]["samples"] == 70
     )  # those with any trait: -9 is a value
+
+
+@pytest.mark.parametrize("name", ["calls.vcf.gz", "calls.bgen", "calls.pgen"])
+def test_genotypes__of_other_formats_say_how_to_convert_them(tmp_path, name):
+    with pytest.raises(InputError, match=r"is no PLINK \.bed; convert it: plink2 --.* --make-bed"):
+        open_fileset(tmp_path / name)
