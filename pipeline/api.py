@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 LN10 = float(np.log(10.0))
-TABLES = ("gene_tests", "single_variants", "mask_audit", "null_models")
+TABLES = (
+    "gene_tests", "single_variants", "mask_audit", "mask_variants", "drivers", "conditional_tests", "null_models",
+)  # fmt: skip
 
 __all__ = ["GeneStatistics", "GeneTestResult", "gene_statistics", "open_bundle", "plot_qq", "read_results", "run_test"]
 
@@ -255,7 +257,8 @@ def read_results(folder: str | Path, table: str = "gene_tests") -> pd.DataFrame:
 
     Args:
         folder: what `locomass run` or `locomass meta` left.
-        table: ``gene_tests``, ``single_variants``, ``mask_audit`` or ``null_models``.
+        table: ``gene_tests``, ``single_variants``, ``mask_audit``, ``mask_variants``, ``drivers``,
+            ``conditional_tests`` or ``null_models``.
 
     Raises:
         InputError: there is no such table.

@@ -544,7 +544,7 @@ def _finish(outcome: Outcome, terminal: Terminal) -> None:
 def main() -> None:
     """Run the command line; an error that a user can mend is one message and its exit code."""
     try:
-        sys.exit(cli.main(standalone_mode=False) or 0)
+        sys.exit(cli.main(prog_name="locomass", standalone_mode=False) or 0)
     except LocomassError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)

@@ -38,6 +38,9 @@ class Phenotypes(_Struct, frozen=True):
     binary_coding: Annotated[
         Literal["01", "12"], Meta(description="`12` when controls are 1 and cases 2, as PLINK writes them")
     ] = "01"
+    missing_codes: Annotated[
+        Names, Meta(description="texts that mean missing, besides NA; `[]` where -9 is a value")
+    ] = msgspec.field(default_factory=lambda: ["-9"])
 
 
 class Covariates(_Struct, frozen=True):
@@ -46,6 +49,9 @@ class Covariates(_Struct, frozen=True):
     file: Annotated[str, Meta(description="table with a header `FID IID ...` (or `IID ...`)")]
     quantitative: Annotated[Names, Meta(description="numeric covariates; patterns expand")] = []
     categorical: Annotated[Names, Meta(description="covariates that become indicator columns; patterns expand")] = []
+    missing_codes: Annotated[
+        Names, Meta(description="texts that mean missing, besides NA; `[]` where -9 is a value")
+    ] = msgspec.field(default_factory=lambda: ["-9"])
 
 
 class Predictor(_Struct, frozen=True):

@@ -18,6 +18,7 @@ import functools
 import json
 import logging
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -167,14 +168,13 @@ def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON object in place of text, for machines.")
     @functools.wraps(function)
     def wrapped(*args: Any, quiet: bool, log_level: str | None, as_json: bool, **options: Any) -> Any:
-        name = click.get_current_context().command_path.split(" ", 1)[1]
-        terminal = Terminal(name, quiet, log_level, as_json)
+        terminal = Terminal(_command_name(click.get_current_context()), quiet, log_level, as_json)
         try:
             return function(*args, terminal=terminal, **options)
         except LocomassError as error:
             terminal.fail(error, error.exit_code)
             if log_level == "debug":
-                logging.getLogger("locomass").error("traceback:", exc_info=True)
+                traceback.print_exc()
             raise
         except click.ClickException as error:
             terminal.fail(error, BAD_INPUT)
@@ -184,3 +184,12 @@ def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
             raise
 
     return wrapped
+
+
+def _command_name(context: click.Context) -> str:
+    """Return the words of the command after the program's name, such as ``plan run``."""
+    words: list[str] = []
+    while context.parent is not None:
+        words.insert(0, context.info_name or "")
+        context = context.parent
+    return " ".join(words)

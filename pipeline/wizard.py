@@ -26,7 +26,7 @@ TEXT = {
     ".annotations", ".group", ".groups", ".list", ".gz",
 }  # fmt: skip
 IDS = {"FID", "IID", "#FID", "#IID"}
-MISSING = {"NA", "nan", "NaN", "."}
+MISSING = {"NA", "nan", "NaN", ".", "-9"}
 COVARIATE_NAME = re.compile(r"^(age|sex|gender|batch|array|site|centre|center|pop|super_pop|e?g?pc\d+|.*_pc\d+)$", re.I)
 SUMMARY_NAME = re.compile(r"sumstats|summary|gwas|\.glm\.|bolt|\.ssf", re.I)
 NUMBER = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$")
@@ -96,7 +96,10 @@ def propose_configuration(folder: str | Path) -> str:
         raise InputError(f"{folder} is not a folder; give the one that holds the .bed file")
     found = _find(folder)
     if not found.filesets:
-        raise InputError(f"{folder} holds no PLINK fileset (.bed with its .bim and .fam); give the folder that does")
+        raise InputError(
+            f"{folder} holds no PLINK fileset (.bed with its .bim and .fam); give the folder that does. "
+            "A VCF becomes one by: plink2 --vcf FILE --make-bed --out NAME"
+        )
     parts = (_study(folder, found), _tables(found), _predictor(found), _genes(found), _TESTS)
     return "\n".join(line for part in parts for line in part) + "\n"
 
@@ -141,7 +144,7 @@ def _find(folder: Path) -> _Found:
             found.prediction_lists.append(name)
         elif SUMMARY_NAME.search(lower):
             found.summaries.append(name)
-        elif path.suffix.lower() in TEXT:
+        elif path.suffix.lower() in TEXT or lower.startswith("glist"):
             _look_inside(path, found)
     return found
 
@@ -199,6 +202,8 @@ def _look_inside(path: Path, found: _Found) -> None:
         found.sets.append(path.name)
     elif len(first) >= 3 and VARIANT.match(first[0]):
         found.annotations.append(path.name)
+    elif len(first) == 4 and first[1].isdigit() and first[2].isdigit() and not first[3].isdigit():
+        found.regions.append(path.name)
     elif len(first) == 2 and "mask" in path.name.lower():
         found.masks.append(path.name)
 
@@ -234,9 +239,13 @@ def _tables(found: _Found) -> Iterator[str]:
         binary = [c for c in columns if c.kind == "binary"]
         yield f"  file: {_quote(name)}{_also(list(phenotypes)[1:])}"
         yield f"  quantitative: {_list(_shorten([c.name for c in columns if c.kind == 'quantitative'], columns))}"
-        yield f"  binary: {_list(c.name for c in binary)}{'' if not binary else '   # 0 = control, 1 = case'}"
-        if any(c.known == {"1", "2"} for c in binary):
+        as_plink = any(c.known == {"1", "2"} for c in binary)
+        coding = "   # 0 = control, 1 = case" if binary and not as_plink else ""
+        yield f"  binary: {_list(c.name for c in binary)}{coding}"
+        if as_plink:
             yield '  binary_coding: "12"            # 1 = control, 2 = case, as PLINK writes them'
+        if any("-9" in c.values for c in columns):
+            yield '  missing_codes: ["-9"]          # besides NA; [] where -9 is a value'
         yield from _left_out(columns)
     yield ""
     if not covariates:
@@ -326,7 +335,7 @@ def _genes(found: _Found) -> Iterator[str]:
     elif found.groups:
         yield f"  groups: {_quote(found.groups[0])}{_also([*found.groups[1:], *found.regions])}"
     elif found.regions:
-        yield f"  regions: {_quote(found.regions[0])}{_also(found.regions[1:])}"
+        yield f"  regions: {_quote(found.regions[0])}   # read as BED: 0-based start{_also(found.regions[1:])}"
     else:
         yield "  sets: SETS.txt                 # none was found: gene chromosome start variant,variant,... (REGENIE)"
         yield "  # or `groups:` (SAIGE, EPACTS) or `regions:` (BED: chrom start end gene)"

@@ -150,7 +150,11 @@ def _read_phenotypes(config: RunConfig, folder: Path) -> tuple[SampleTable, list
     if not spec.quantitative and not spec.binary:
         raise ConfigError("key phenotypes: name at least one column under quantitative or binary")
     table = read_table(
-        folder / spec.file, quantitative=spec.quantitative, binary=spec.binary, binary_coding=spec.binary_coding
+        folder / spec.file,
+        quantitative=spec.quantitative,
+        binary=spec.binary,
+        binary_coding=spec.binary_coding,
+        missing_codes=spec.missing_codes,
     )
     names = read_column_names(folder / spec.file)
     binary = set(select_columns(names, spec.binary, "binary column")) - set(spec.quantitative)
@@ -163,7 +167,10 @@ def _read_covariates(
     """Return covariates by name over the fileset, which samples have them all, and which are in the table."""
     spec = config.covariates
     assert spec is not None
-    table = read_table(folder / spec.file, quantitative=spec.quantitative, categorical=spec.categorical)
+    table = read_table(
+        folder / spec.file, quantitative=spec.quantitative, categorical=spec.categorical,
+        missing_codes=spec.missing_codes,
+    )  # fmt: skip
     rows = _rows(fileset, table)
     complete = np.ones(fileset.n_samples, np.bool_)
     covariates: dict[str, NDArray[Any]] = {}

@@ -220,7 +220,11 @@ class DelimitedFile:
             raise FormatError(message, path=self.path, line=self.header_line)
         for i, name in enumerate(self.names):
             if not name or name in self.names[:i]:
-                message = f"column name '{name}' is repeated" if name else "column without a name"
+                message = (
+                    f"column name '{name}' is repeated; is the header line missing, such as `FID IID trait`?"
+                    if name
+                    else "column without a name"
+                )
                 raise FormatError(message, path=self.path, line=self.header_line, column=i + 1)
 
     def blocks(

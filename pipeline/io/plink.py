@@ -219,8 +219,21 @@ def open_fileset(path: str | Path) -> Fileset:
     )
 
 
+#: How plink2 reads the files that people have instead of a .bed.
+CONVERTED = {
+    ".vcf": "--vcf {}", ".vcf.gz": "--vcf {}", ".bcf": "--bcf {}", ".bgen": "--bgen {} ref-first --sample FILE.sample",
+    ".pgen": "--pfile PREFIX", ".ped": "--pedmap PREFIX",
+}  # fmt: skip
+
+
 def list_beds(pattern: str) -> list[Path]:
     """Return the .bed files that a path or a `{chrom}` pattern names, in chromosome order."""
+    other = next((x for x in CONVERTED if pattern.lower().endswith(x)), None)
+    if other is not None:
+        raise InputError(
+            f"{pattern} is no PLINK .bed; convert it: plink2 {CONVERTED[other].format(pattern)} --make-bed --out NAME, "
+            "then name NAME.bed"
+        )
     if not pattern.endswith(".bed"):
         pattern += ".bed"
     if "{chrom}" not in pattern:

@@ -30,7 +30,8 @@ NAMES = {
     "coverage": "variance of the predictor that is genotyped", "reference_covered": "LD reference covered",
     "blocks": "LD blocks", "sd_y": "SD of the trait, estimated",
     "samples_without_prediction": "samples without a prediction", "n_is_effective": "sample size is effective",
-    "ld_score_intercept": "LD score intercept", "shrink": "shrinkage of the LD matrix", "used": "used by the null model",
+    "ld_score_intercept": "LD score intercept", "shrink": "shrinkage of the LD matrix",
+    "used": "used by the null model",
 }  # fmt: skip
 TABLES = {
     "matched": "Variants by match with the fileset", "quality_dropped": "Variants dropped by quality checks",

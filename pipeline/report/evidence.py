@@ -25,8 +25,8 @@ def read_drivers(path: Path, genes: Collection[str]) -> dict[str, list[dict[str,
         it], ...]}, ...].
     """
     names = [
-        "gene", "trait", "mask", "max_maf", "weights", "test", "log10p", "detail", "position", "ref", "alt", "share", "z",
-        "log10p_without",
+        "gene", "trait", "mask", "max_maf", "weights", "test", "log10p", "detail", "position", "ref", "alt", "share",
+        "z", "log10p_without",
     ]  # fmt: skip
     found: dict[str, dict[tuple[Any, ...], dict[str, Any]]] = {}
     for row in _read_rows(path, names, genes):

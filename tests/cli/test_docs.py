@@ -22,6 +22,16 @@ import yaml
 
 from pipeline import cli
 from pipeline.config import RunConfig
+from pipeline.schema import (
+    CONDITIONAL,
+    DRIVERS,
+    GENE_TESTS,
+    MASK_AUDIT,
+    MASK_VARIANTS,
+    NULL_MODELS,
+    PATHWAY_TESTS,
+    SINGLE_VARIANTS,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "data"
@@ -124,6 +134,21 @@ def test_no_command_escapes(page):
             assert {shlex.split(c)[0] for c in commands} <= {"locomass", *OTHERS}
         if language == "python":
             assert comment.startswith("python"), f"{page.name}: no `<!-- python -->` above:\n{text}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_no_command_hides_in_an_indented_block(page):
+    """A synopsis with NAMES in capitals is none."""
+    for line in re.findall(r"^    (locomass .*)$", page.read_text(encoding="utf-8"), re.M):
+        assert re.search(r" [A-Z]{3,}", line), f"{page.name}: write it in a console block: {line}"
+
+
+def test_formats_name_every_column_of_the_result_tables():
+    text = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+    for table in (GENE_TESTS, SINGLE_VARIANTS, MASK_AUDIT, MASK_VARIANTS, DRIVERS, PATHWAY_TESTS, NULL_MODELS):
+        section = text.split(f"### {table.name}\n")[1].split("\n#")[0]
+        assert re.findall(r"^\| `(\w+)` \|", section, re.M) == [c.name for c in table.columns], table.name
+    assert "`index_variants`" in text.split(f"### {CONDITIONAL.name}\n")[1].split("\n#")[0]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

@@ -122,6 +122,7 @@ def test_read_table__raises_on_duplicate_samples(write):
         ("IID y\nA 1\nB 1 2\n", "line 3: expected 2 fields, found 3"),
         ("IID\ty\nA\t1\n\t1\n", "line 3: sample without an IID"),
         ("IID y y\nA 1 1\n", r"line 1, column 3: column name 'y' is repeated"),
+        ("A A 1\nB B 2\n", r"line 1, column 2: .* is the header line missing, such as `FID IID trait`"),
         ('"IID" "y"\n"A" 1\n', r"quoted; write the file without quotes"),
         (b"IID y\nA 1\nB \xff\n", "line 3: is not UTF-8 text"),
         (b"IID y\nA \x001\n", "is a binary file; expected text"),

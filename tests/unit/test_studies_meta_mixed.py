@@ -198,7 +198,7 @@ def test_power_command__plots_and_repeats_cohorts(tmp_path):
     result = CliRunner().invoke(cli, [*options, "--plot", str(plot)])
     assert result.exit_code == 0, result.output
     row = power.power_table([1000, 3000, 1000, 3000], 0.001, h2=0.5, m_effective=60_000, alpha=2.5e-6)[1]
-    assert f"{row.n_effective:12.1f}" in result.output
+    assert f" {row.n_effective:.1f} " in result.output
     text = plot.read_text()
     assert text.startswith("<?xml")
     assert all(name in text for name in ("mixed meta", "mixed pooled", "effective N / N"))

@@ -10,6 +10,7 @@ import yaml
 
 from pipeline.config import RunConfig, load_config
 from pipeline.errors import InputError
+from pipeline.io.plink import open_fileset
 from pipeline.run import check_study
 from pipeline.wizard import propose_configuration
 from tests.factories import write_fileset
@@ -141,3 +142,38 @@ def test_no_fileset__is_an_error(tmp_path):
         propose_configuration(tmp_path)
     with pytest.raises(InputError, match="is not a folder"):
         propose_configuration(tmp_path / "absent")
+
+
+def test_plink_files__gene_list_coding_and_missing_values_are_found(tmp_path):
+    """What a PLINK user has: 1/2 and -9 in the phenotypes, a gene list without a suffix."""
+    from tests.factories import make_study
+
+    study = make_study(1, n=70)
+    study.write(tmp_path / "in")
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for suffix in (".bed", ".bim", ".fam"):
+        (folder / f"seq{suffix}").write_bytes((tmp_path / "in" / f"geno{suffix}").read_bytes())
+    ids = [line.split()[:2] for line in (folder / "seq.fam").read_text().splitlines()]
+    rows = [f"{f} {i} {-9 if k < 5 else k / 7:g} {-9 if k < 3 else 1 + k % 2}" for k, (f, i) in enumerate(ids)]
+    (folder / "traits.txt").write_text("\n".join(["FID IID bmi t2d", *rows]) + "\n")
+    positions = [int(line.split()[3]) for line in (folder / "seq.bim").read_text().splitlines()]
+    chromosome = (folder / "seq.bim").read_text().split()[0]
+    (folder / "glist-hg38").write_text(f"{chromosome} {min(positions) - 1} {max(positions)} GENE\n")
+    path = folder / "study.yaml"
+    path.write_text(propose_configuration(folder))
+    for line in ("  regions: glist-hg38", '  binary_coding: "12"', '  missing_codes: ["-9"]', "  quantitative: [bmi]"):
+        assert line in path.read_text()
+    record = check_study(path, tmp_path / "out").record
+    assert [(t["name"], t["samples"], t["cases"]) for t in record["traits"]] == [("bmi", 65, None), ("t2d", 67, 34)]
+    text = path.read_text().replace('missing_codes: ["-9"]', "missing_codes: []").replace("binary: [t2d]", "binary: []")
+    path.write_text(text)
+    assert (
+        check_study(path, tmp_path / "out").record["traits"][0]["samples"] == 70
+    )  # those with any trait: -9 is a value
+
+
+@pytest.mark.parametrize("name", ["calls.vcf.gz", "calls.bgen", "calls.pgen"])
+def test_genotypes__of_other_formats_say_how_to_convert_them(tmp_path, name):
+    with pytest.raises(InputError, match=r"is no PLINK \.bed; convert it: plink2 --.* --make-bed"):
+        open_fileset(tmp_path / name)
