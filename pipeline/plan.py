@@ -21,7 +21,7 @@ from pipeline.io.parts import count_rows
 from pipeline.provenance import digest_file, digest_value, write_json
 
 #: Raised by one whenever a stage's numbers change for the same inputs.
-STAGE_VERSIONS = {"genotypes": 1, "predict": 1, "denoise": 1, "score_statistics": 1, "meta": 1, "report": 1}
+STAGE_VERSIONS = {"genotypes": 1, "predict": 1, "denoise": 1, "score_statistics": 1, "meta": 2, "report": 1}
 PLAN, LOCK = "plan.json", ".lock"
 
 

@@ -35,9 +35,12 @@ from pipeline.io.loco import read_prediction_list
 from pipeline.io.null_models import NullModels, read_array, read_null_models
 from pipeline.plan import RunDirectory
 from pipeline.provenance import digest_arrays, digest_value, write_provenance
+from pipeline.schema import DENOISING
 from pipeline.stages.denoise import denoise
+from pipeline.stages.ledger import write_ledger
 from pipeline.stages.meta import run_meta
 from pipeline.stages.meta.collect import count_failed
+from pipeline.stages.meta.groups import assign_groups
 from pipeline.stages.meta.tasks import MetaTask, check_genes, plan_tasks
 from pipeline.stages.score_statistics import bound_batch, compute_score_statistics, plan_batches
 
@@ -358,14 +361,19 @@ def run_meta_analysis(
     directory = RunDirectory(out or Path(config.output))
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="locomass-")))
-        bundles = [bundle.path for bundle in check_bundles(bundles, scratch)]
+        opened = check_bundles(bundles, scratch)
+        try:
+            groups = assign_groups(config.groups, [bundle.study for bundle in opened])
+        except ConfigError as error:
+            raise ConfigError(f"{config_path}, {error}") from None
+        bundles = [bundle.path for bundle in opened]
         stack.enter_context(directory.lock())
         stack.enter_context(log_to(directory.path))
         executor = stack.enter_context(resources.open())
         _announce(executor, config_path, directory.path)
         catalogue = open_catalogue(config.genes, folder)
         _check_columns(catalogue, config)
-        genes = _Genes(catalogue, config.genes, config.maf, folder)
+        genes = _Genes(catalogue, config.genes, config.maf, folder, groups)
         failed = _run_tests(directory, bundles, genes, config.tests, executor, resources.progress, upto == "report")
         write_provenance(
             directory.path / "provenance.json", configuration=msgspec.to_builtins(config),
@@ -424,6 +432,7 @@ class _Genes:
     options: Any
     maf: Any
     folder: Path
+    groups: tuple[str, ...] = ()
 
     @cached_property
     def external(self) -> Floats | None:
@@ -454,7 +463,7 @@ class _Genes:
         external = None if self.external is None else self.external.tolist()
         keys = [c.chromosome.tolist(), c.position.tolist(), c.ref.tolist(), c.alt.tolist(), c.sets.offsets.tolist()]
         region = [c.sets.start.tolist(), c.sets.end.tolist(), c.sets.gene.tolist(), c.sets.chromosome.tolist()]
-        rest = [] if not c.pathways else [c.pathways]
+        rest = [part for part in (c.pathways, self.groups) if part]
         return digest_value([keys, region, c.masks, c.member.tolist(), columns, self.policy, external, *rest])
 
 
@@ -489,10 +498,13 @@ def _run_tests(
         parts = directory.parts_folder("meta", digest)
         resolved = [b.resolve() for b in bundles]
         check_genes(genes.catalogue, [Bundle(b) for b in resolved])
-        tasks: list[MetaTask] = plan_tasks(genes.catalogue, resolved, tests, genes.policy, genes.external, parts)
+        tasks: list[MetaTask] = plan_tasks(
+            genes.catalogue, resolved, tests, genes.policy, genes.external, parts, genes.groups
+        )
         directory.begin("meta", parts, ("tests", "variants", "audit"), len(tasks))
         with progress("gene tests", len(tasks)) as done:
             failed = run_meta(tasks, directory.path, executor, done, genes.catalogue.pathways)
+        write_ledger([Bundle(b) for b in resolved], directory.path / DENOISING.name)
         if failed:
             log.warning("%d genes failed: the note of their rows says why", failed)
         directory.finish("meta", digest, outputs)

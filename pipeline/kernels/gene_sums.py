@@ -204,3 +204,21 @@ def power_sums(values: Floats) -> tuple[float, float, float, float]:
         c3 += x * x * x
         c4 += x * x * x * x
     return c1, c2, c3, c4
+
+
+@njit(cache=True, nogil=True)
+def weighted_eigenvalues(V: Floats, w: Floats) -> Floats:
+    """Return the eigenvalues of W V W, ascending, without the zeros of variants that do not vary (V_jj = 0).
+
+    Args:
+        V: (m, m) information matrix of one study.
+        w: (m,) weights.
+    """
+    varying = np.flatnonzero(np.diag(V) > 0.0)
+    A = np.empty((varying.size, varying.size))
+    for i in range(varying.size):
+        for j in range(varying.size):
+            A[i, j] = w[varying[i]] * V[varying[i], varying[j]] * w[varying[j]]
+    if not varying.size:
+        return np.empty(0)
+    return np.linalg.eigvalsh(A)

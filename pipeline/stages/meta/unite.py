@@ -173,7 +173,7 @@ def pool_frequencies(union: UnionGene, group: TraitGroup, external: Floats | Non
     kept = at >= 0
     row, at, n, alt = row[kept], at[kept], n[kept], alt[kept]
     by_study = np.full((len(genes), u), np.nan)
-    count, number = np.bincount(at, alt, u), np.bincount(at, n, u)
+    count, number = (np.asarray(np.bincount(at, x, u), np.float64) for x in (alt, n))
     with np.errstate(invalid="ignore"):
         by_study[row, at] = alt / n
         frequency = count / number
