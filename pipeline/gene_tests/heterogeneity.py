@@ -59,7 +59,7 @@ def cochran_q(U: Floats, v: Floats) -> Heterogeneity:
 
 
 def log_chi2_tail(q: Floats, df: Floats) -> Floats:
-    """Return log P(chi2_df > q), elementwise; NaN where df is 0. Far in the tail by the chi-square mixture's contour."""
+    """Return log P(chi2_df > q), elementwise; NaN where df is 0. Far in the tail by the mixture's contour."""
     shape, q, df = np.shape(q), np.ravel(q), np.ravel(df)
     log_p = np.full(q.shape, np.nan)
     some = df > 0
@@ -94,7 +94,7 @@ def skat_het(c: Components, scheme: str) -> TestResult:
 def skat_random_effects(c: Components, scheme: str) -> TestResult:
     """Return the random-effects variance-component test: effects that studies share, and effects that they do not.
 
-    The effects of study k are ``W (b + g_k)`` with independent ``b_j ~ (0, rho tau)`` and ``g_kj ~ (0, (1 - rho) tau)``:
+    The effects of study k are ``W (b + g_k)``, independent ``b_j ~ (0, rho tau)`` and ``g_kj ~ (0, (1 - rho) tau)``:
     rho = 1 is SKAT, rho = 0 SKAT-Het (the hierarchy of Tang & Lin 2014, Genetic Epidemiology 38:389, whose two variance
     components are tau rho and tau (1 - rho)). With K studies the score test of tau = 0 at a given rho is
 

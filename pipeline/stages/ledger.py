@@ -21,7 +21,7 @@ def write_ledger(bundles: Sequence[Bundle], path: Path) -> None:
     """Write denoising.tsv.
 
     ``n_effective = n / (1 - r2)`` per chromosome of a quantitative trait; over chromosomes its mean, over studies the
-    sum: the noncentrality of a meta-analysis of de-noised studies is ``sum_k n_k b2 / (1 - R2_k)`` (Bulik-Sullivan 2015).
+    sum: the noncentrality of de-noised studies together is ``sum_k n_k b2 / (1 - R2_k)`` (Bulik-Sullivan 2015).
     """
     rows = [row for bundle in bundles for name in bundle.traits for row in trait_rows(bundle, name)]
     names = list(dict.fromkeys(name for bundle in bundles for name in bundle.traits))

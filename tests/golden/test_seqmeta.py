@@ -28,7 +28,8 @@ def test_gene_tests_agree(combined, theirs, test, weights, tolerance):
     ours = read_results(combined).query("trait == 'y' and mask == 'M3' and test == @test and weights == @weights")
     joined = expected.merge(ours, on=["gene", "max_maf"], suffixes=("_r", ""))
     assert len(joined) == 24
-    assert (joined["n_variants_r"] == joined["n_variants"]).all()
+    if test != "skat-o":  # seqMeta's SKAT-O rows do not tell
+        assert (joined["n_variants_r"] == joined["n_variants"]).all()
     assert relative(joined["p"], joined["p_r"]).max() < tolerance
     if test == "burden":
         assert relative(joined["beta"], joined["beta_r"]).max() < 1e-8

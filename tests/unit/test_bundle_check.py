@@ -352,7 +352,7 @@ def test_genes__other_variants_for_another_covariance(bundle):
 def test_genes__a_gene_in_two_files(bundle):
     shutil.copy(bundle / GENES, bundle / "genes" / "00001.parquet")
     refuse(bundle, "stands in genes/00000.parquet and in genes/00001.parquet")
-    with pytest.raises(BundleError, match="gene 'ONE' stands in genes/00000.parquet and in genes/00001.parquet"):
+    with pytest.raises(BundleError, match=r"gene 'ONE' stands in genes/00000.parquet and in genes/00001.parquet"):
         open_bundle(bundle).read_genes(["ONE"])
 
 
