@@ -23,7 +23,7 @@ genes:
   annotations: annotations.txt
   masks: masks.txt
 tests:
-  names: [burden, skat, acat-v, acat-o, skat-het]
+  names: [burden, skat, acat-v, acat-o]
   max_maf: [0.001, 0.01]
   weights: [flat, beta_1_25]
 """

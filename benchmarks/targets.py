@@ -42,6 +42,8 @@ def judge(measured: dict[str, Usage], numbers: dict[str, dict[str, float]]) -> s
         ),
         ("locomass --help, wall s", "<=", 0.3, lambda: measured["locomass --help"].wall),
         ("small run, wall s", "<=", 3.0, lambda: measured["locomass run, small"].wall),
+        ("50 studies x 2,000 genes, wall s", "<=", 60.0, lambda: measured["locomass meta, 2,000 genes"].wall),
+        ("50 studies x 2,000 genes, peak MB", "<=", 1000.0, lambda: measured["locomass meta, 2,000 genes"].peak_mb),
         ("100,000 x 200,000, wall s", "<=", 60.0, lambda: measured["locomass run, large"].wall),
         ("100,000 x 200,000, peak MB", "<=", 1000.0, lambda: measured["locomass run, large"].peak_mb),
     )  # fmt: skip

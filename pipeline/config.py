@@ -286,6 +286,13 @@ class MetaConfig(_Struct, frozen=True, kw_only=True):
     """Configuration of `locomass meta`."""
 
     studies: Annotated[Names, Meta(description="study bundles to combine")] = []
+    groups: Annotated[
+        dict[str, list[str]],
+        Meta(
+            description="group (such as an ancestry) -> its studies, by the names in their bundles; tests that let the "
+            "effect differ between studies then let it differ between groups only"
+        ),
+    ] = {}
     genes: Genes
     maf: Annotated[Maf, Meta(description="which frequency decides and weights: joint, study, or {external: FILE}")] = (
         "joint"

@@ -28,7 +28,7 @@ STAGE_VERSIONS = {
     "denoise": 1,
     "score_statistics": 1,
     "permutation": 1,
-    "meta": 1,
+    "meta": 2,
     "report": 2,
 }
 PLAN, LOCK = "plan.json", ".lock"

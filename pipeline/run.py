@@ -30,9 +30,11 @@ from pipeline.io.catalogue import Catalogue, open_catalogue
 from pipeline.io.mask_variants import write_mask_variants
 from pipeline.plan import RunDirectory
 from pipeline.provenance import digest_value, write_provenance
-from pipeline.schema import MASK_VARIANTS
+from pipeline.schema import DENOISING, MASK_VARIANTS
+from pipeline.stages.ledger import write_ledger
 from pipeline.stages.meta import run_meta
 from pipeline.stages.meta.collect import count_failed
+from pipeline.stages.meta.groups import assign_groups
 from pipeline.stages.meta.tasks import MetaTask, check_genes, plan_tasks
 from pipeline.stages.score_statistics import plan_batches
 from pipeline.study import Progress, StudyRun, no_progress
@@ -174,12 +176,17 @@ def run_meta_analysis(
         if done is not None:
             log.info("%s: nothing has changed, everything is up to date", directory.path)
             return Outcome(directory.path, done)
-        bundles = [bundle.path for bundle in check_bundles(bundles, scratch)]
+        opened = check_bundles(bundles, scratch)
+        try:
+            groups = assign_groups(config.groups, [bundle.study for bundle in opened])
+        except ConfigError as error:
+            raise ConfigError(f"{config_path}, {error}") from None
+        bundles = [bundle.path for bundle in opened]
         executor = stack.enter_context(resources.open())
         _announce(executor, config_path, directory.path)
         catalogue = open_catalogue(config.genes, folder)
         _check_columns(catalogue, config)
-        genes = _Genes(catalogue, config.genes, config.maf, folder)
+        genes = _Genes(catalogue, config.genes, config.maf, folder, groups)
         failed = _run_tests(directory, bundles, genes, config.tests, executor, resources.progress, upto == "report")
         write_provenance(
             directory.path / "provenance.json", configuration=msgspec.to_builtins(config),
@@ -238,6 +245,7 @@ class _Genes:
     options: Any
     maf: Any
     folder: Path
+    groups: tuple[str, ...] = ()
 
     @cached_property
     def external(self) -> Floats | None:
@@ -269,7 +277,7 @@ class _Genes:
         labels = [c.chromosome, c.position, c.ref, c.alt, c.category, c.sets.offsets]
         keys = [column.tolist() for column in labels]
         region = [c.sets.start.tolist(), c.sets.end.tolist(), c.sets.gene.tolist(), c.sets.chromosome.tolist()]
-        rest = [] if not c.pathways else [c.pathways]
+        rest = [part for part in (c.pathways, self.groups) if part]
         return digest_value([keys, region, c.masks, c.member.tolist(), columns, self.policy, external, *rest])
 
 
@@ -306,11 +314,14 @@ def _run_tests(
         parts = directory.parts_folder("meta", digest)
         resolved = [b.resolve() for b in bundles]
         check_genes(genes.catalogue, [Bundle(b) for b in resolved])
-        tasks: list[MetaTask] = plan_tasks(genes.catalogue, resolved, tests, genes.policy, genes.external, parts)
+        tasks: list[MetaTask] = plan_tasks(
+            genes.catalogue, resolved, tests, genes.policy, genes.external, parts, genes.groups
+        )
         directory.begin("meta", parts, ("tests", "variants", "audit"), len(tasks))
         with progress("gene tests", len(tasks)) as done:
             failed = run_meta(tasks, directory.path, executor, done, genes.catalogue.pathways)
         write_mask_variants(directory.path / MASK_VARIANTS.name, genes.catalogue)
+        write_ledger([Bundle(b) for b in resolved], directory.path / DENOISING.name)
         if failed:
             log.warning("%d genes failed: the note of their rows says why", failed)
         directory.finish("meta", digest, outputs)

@@ -199,6 +199,117 @@ DRIVERS = TableSchema(
     ),
 )
 
+HETEROGENEITY = TableSchema(
+    "heterogeneity.parquet",
+    "meta-analysis of several studies: how effects differ, per variant and per burden that two studies see",
+    (
+        Column("gene", _text, "gene; of a variant, the one that reports it"),
+        Column("trait", _text, "trait"),
+        Column("mask", _text, "mask of a burden; empty for a variant"),
+        Column("max_maf", _f64, "bin of a burden; NaN for a variant"),
+        Column("weights", _text, "weights of a burden; empty for a variant"),
+        Column("chromosome", _text, "as in the sets"),
+        Column("position", _i64, "base pair; start of the gene for a burden"),
+        Column("ref", _text, "other allele; empty for a burden"),
+        Column("alt", _text, "effect allele; empty for a burden"),
+        Column("n_studies", _i32, "studies with information"),
+        Column("beta", _f64, "fixed-effects estimate, sum U_k / sum V_k"),
+        Column("se", _f64, "its standard error"),
+        Column("log10p", _f64, "-log10 p of the fixed effect"),
+        Column("q", _f64, "Cochran's Q between all studies"),
+        Column("df", _f64, "n_studies - 1"),
+        Column("log10p_q", _f64, "-log10 p of Q"),
+        Column("i2", _f64, "max(0, 1 - df / Q)"),
+        Column("q_between", _f64, "Q between the groups of key groups; NaN without groups"),
+        Column("df_between", _f64, "groups with information, less one"),
+        Column("log10p_between", _f64, "-log10 p of q_between"),
+        Column("log10p_within", _f64, "-log10 p of q - q_between: are effects the same within groups?"),
+        Column("log10p_random", _f64, "-log10 p of mean and variance together; NaN unless random-effects is a test"),
+    ),
+)
+
+STUDY_EFFECTS = TableSchema(
+    "study_effects.parquet",
+    "rows of gene_tests with a small p-value, study by study: what each shows alone, and the rest without it",
+    (
+        Column("gene", _text, "gene"),
+        Column("trait", _text, "trait"),
+        Column("mask", _text, "mask"),
+        Column("max_maf", _f64, "bin"),
+        Column("weights", _text, "weights"),
+        Column("test", _text, "gene test"),
+        Column("log10p", _f64, "-log10 p of the row"),
+        Column("study", _text, "study"),
+        Column("group", _text, "its group of key groups; empty without"),
+        Column("n_samples", _i64, "its samples of the trait"),
+        Column("n_variants", _i32, "variants of the row that vary in it"),
+        Column("beta", _f64, "the study's own effect, for tests that have one"),
+        Column("se", _f64, "its standard error"),
+        Column("log10p_alone", _f64, "-log10 p of the test in this study alone, pooled frequencies as weights"),
+        Column("log10p_without", _f64, "-log10 p of the row with this study left out"),
+    ),
+)
+
+VARIANT_CLASSES = TableSchema(
+    "variant_classes.parquet",
+    "variants that are rare in one study, or pooled, and not rare in another one",
+    (
+        Column("gene", _text, "gene"),
+        Column("traits", _text, "traits that share the samples"),
+        Column("chromosome", _text, "as in the sets"),
+        Column("position", _i64, "base pair"),
+        Column("ref", _text, "other allele"),
+        Column("alt", _text, "effect allele"),
+        Column("max_maf", _f64, "bound between rare and not rare"),
+        Column("alt_frequency", _f64, "frequency that decides, by the policy"),
+        Column("is_rare", pa.bool_(), "whether the row of this bound tests it"),
+        Column("n_rare", _i32, "studies in which it varies and is rare"),
+        Column("n_not_rare", _i32, "studies in which it is not rare"),
+        Column("n_absent", _i32, "studies without a carrier"),
+        Column("smallest", _f64, "smallest ALT frequency among studies that have it"),
+        Column("largest", _f64, "largest"),
+        Column("not_rare_in", _text, "names of the studies in which it is not rare"),
+    ),
+)
+
+COVERAGE = TableSchema(
+    "coverage.parquet",
+    "per gene and study: how many of the gene's variants it has; variants that it lacks add zeros",
+    (
+        Column("gene", _text, "gene"),
+        Column("traits", _text, "traits that share the samples"),
+        Column("study", _text, "study"),
+        Column("n_union", _i32, "variants of the gene in any study"),
+        Column("n_present", _i32, "of these: in this study's bundle with a call"),
+        Column("n_absent", _i32, "of these: not in it"),
+        Column("n_varying", _i32, "of these: with a carrier"),
+        Column("n_sure", _i32, "present ones that have five minor alleles in other studies (of its group)"),
+        Column("n_expected", _f64, "how many of those a study of its size has, sequenced like the others"),
+        Column("flag", _text, "says so where far fewer are there: another capture kit or ancestry"),
+    ),
+)
+
+DENOISING = TableSchema(
+    "denoising.tsv",
+    "per study, trait and chromosome: what de-noising did; study `all` and chromosome `all` hold the sums",
+    (
+        Column("study", _text, "study"),
+        Column("trait", _text, "trait"),
+        Column("kind", _text, "quantitative or binary"),
+        Column("chromosome", _text, "tested chromosome; `all`: mean over chromosomes"),
+        Column("use", _text, "none, covariate or offset; unknown for imported bundles"),
+        Column("n_samples", _i64, "samples"),
+        Column("n_cases", _i64, "cases among them (binary); null where unknown"),
+        Column("slope", _f64, "of the LOCO prediction"),
+        Column("slope_se", _f64, "its standard error"),
+        Column("r2", _f64, "share of the residual sum of squares that the prediction removes"),
+        Column("sigma2_before", _f64, "residual variance without the prediction"),
+        Column("sigma2_after", _f64, "with it"),
+        Column("n_effective", _f64, "n / (1 - r2): samples that would tell as much without de-noising"),
+        Column("gain", _f64, "n_effective / n_samples"),
+    ),
+)
+
 PATHWAY_TESTS = TableSchema(
     "pathway_tests.parquet",
     "one row per pathway, trait, mask, bin and test",
@@ -310,8 +421,9 @@ NULL_MODELS = TableSchema(
 #: Folders of a bundle that need not be there
 OPTIONAL_TABLES = (BUNDLE_CALIBRATED, BUNDLE_COLLAPSED, BUNDLE_REPLICATES)
 ALL_TABLES = (
-    BUNDLE_VARIANTS, BUNDLE_GENES, *OPTIONAL_TABLES, GENE_TESTS, SINGLE_VARIANTS, DRIVERS, PATHWAY_TESTS,
-    PERMUTATION_TESTS, CONDITIONAL, MASK_AUDIT, MASK_VARIANTS, NULL_MODELS,
+    BUNDLE_VARIANTS, BUNDLE_GENES, *OPTIONAL_TABLES, GENE_TESTS, SINGLE_VARIANTS, DRIVERS, HETEROGENEITY, STUDY_EFFECTS,
+    VARIANT_CLASSES, COVERAGE, DENOISING, PATHWAY_TESTS, PERMUTATION_TESTS, CONDITIONAL,
+    MASK_AUDIT, MASK_VARIANTS, NULL_MODELS,
 )  # fmt: skip
 
 #: Arrays that cross a stage as Zarr stores: name -> (dims, dtype, meaning)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from benchmarks.cases import genotypes, kernels, large, scores, stages
+from benchmarks.cases import consortium, genotypes, kernels, large, scores, stages
 from benchmarks.cases.base import Case
 
 CASES: dict[str, Case] = {
-    case.name: case for module in (genotypes, stages, scores, kernels, large) for case in module.CASES
+    case.name: case for module in (genotypes, stages, scores, kernels, consortium, large) for case in module.CASES
 }

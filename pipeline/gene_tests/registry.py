@@ -17,7 +17,7 @@ from pipeline.gene_tests.base import Floats, ScoreStatistics, TestResult, missin
 from pipeline.gene_tests.burden import burden, price
 from pipeline.gene_tests.cmc import cmc
 from pipeline.gene_tests.components import Components, check_statistics, take_variants
-from pipeline.gene_tests.heterogeneity import burden_het, random_effects, skat_het
+from pipeline.gene_tests.heterogeneity import burden_het, random_effects, skat_het, skat_random_effects
 from pipeline.gene_tests.skat import skat, skat_joint
 from pipeline.gene_tests.skat_o import skat_o, skat_o_exact
 from pipeline.gene_tests.step_up import DEFAULT, StepUpParameters, compute_search
@@ -64,6 +64,7 @@ TESTS: dict[str, GeneTest] = {
         GeneTest("skat-joint", skat_joint, "mask", "each", "SKAT of common and rare variants with equal shares"),
         GeneTest("skat-het", skat_het, "bin", "each", "SKAT with effects independent between studies"),
         GeneTest("burden-het", burden_het, "bin", "each", "burden with a free effect in every study"),
+        GeneTest("skat-random-effects", skat_random_effects, "bin", "each", "SKAT with shared and study effects"),
         GeneTest("random-effects", random_effects, "bin", "each", "burden with a mean and a between-study effect"),
         GeneTest("step-up", _searcher("step-up"), "bin", "none", "step-up search over variants"),
         GeneTest("all-maf", _searcher("all-maf"), "bin", "none", "best threshold by resampling"),
@@ -86,7 +87,7 @@ BUNDLE_TESTS = {
 }
 
 #: Tests that need the statistics of every study, not their sum alone
-HETEROGENEITY = frozenset({"skat-het", "burden-het", "random-effects"})
+HETEROGENEITY = frozenset({"skat-het", "burden-het", "random-effects", "skat-random-effects"})
 
 DEFAULT_WEIGHTS = ("flat", "beta_1_25")
 

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.errors import BundleError
@@ -75,6 +74,7 @@ class StudyGene:
         n_obs: (m, S) samples with a call, per sample set.
         alt_frequency: (m, S) ALT frequency, NaN where nobody has a call.
         U: (m, T) score statistics.
+        V: (m, T) their variances.
         covariances: by covariance name.
         note: why the study has no statistics for the gene; empty otherwise.
         calibrated: (m, T) calibrated variances of U, NaN for traits not calibrated; None where the study shares none.
@@ -89,6 +89,7 @@ class StudyGene:
     n_obs: NDArray[np.int64]
     alt_frequency: Floats
     U: Floats
+    V: Floats
     covariances: dict[str, GeneCovariance]
     note: str = ""
     calibrated: Floats | None = None
@@ -182,10 +183,7 @@ class Bundle:
         parts = sorted(path.name for path in (self.path / "genes").glob("*.parquet"))
         tables = []
         for number, part in enumerate(parts):
-            try:
-                table = pq.ParquetFile(self.path / "genes" / part).read(columns=["gene", "chromosome"])
-            except (OSError, pa.ArrowException) as error:
-                raise BundleError(f"{self.path}/genes/{part} cannot be read: {error}") from None
+            table = read_bundle_table(self.path / "genes" / part, BUNDLE_GENES, ("gene", "chromosome"))
             tables.append(table.append_column("part", pa.array(np.full(table.num_rows, number, np.int32))))
         empty = pa.table({"gene": pa.array([], pa.string()), "chromosome": [], "part": pa.array([], pa.int32())})
         return (pa.concat_tables(tables).combine_chunks() if tables else empty), parts
@@ -256,8 +254,8 @@ class Bundle:
                 calibrated = None if self.calibrated is None else self.calibrated[v]
                 at = slice(*(bounds["variant"][k : k + 2] - bounds["variant"][0]))
                 genes[gene] = StudyGene(
-                    rows.position[at], rows.ref[at], rows.alt[at], n_obs[at], rows.alt_frequency[at], rows.U[at], {},
-                    note or "", calibrated, number=v,
+                    rows.position[at], rows.ref[at], rows.alt[at], n_obs[at], rows.alt_frequency[at], rows.U[at],
+                    rows.V[at], {}, note or "", calibrated, number=v,
                 )  # fmt: skip
             m, n_traits = len(v), len(self.covariances[covariance]["traits"])
             B = cell["B"].reshape(-1, m) if m else np.empty((0, 0))
@@ -317,7 +315,7 @@ class Bundle:
 
     def information(self, gene: StudyGene, trait: str) -> Floats:
         """Return (m, m) ``K = G'WG - B'B - b'b``; V of the trait is K / sigma2; exactly zero where nothing varies."""
-        c, rows = self._projections(gene, trait)
+        c, rows = self.projections(gene, trait)
         K = information_matrix(len(gene.position), c.row, c.column, c.value, rows)
         cancel_rounding(K, c.row, c.column, c.value, ROUNDING)
         return K
@@ -334,10 +332,10 @@ class Bundle:
             sign: (m,) -1 where V counts the other allele.
             scale: 1 / sigma2 to add V.
         """
-        c, rows = self._projections(gene, trait)
+        c, rows = self.projections(gene, trait)
         add_information(V, place, sign, scale, c.row, c.column, c.value, rows, ROUNDING)
 
-    def _projections(self, gene: StudyGene, trait: str) -> tuple[GeneCovariance, Floats]:
+    def projections(self, gene: StudyGene, trait: str) -> tuple[GeneCovariance, Floats]:
         """Return the covariance of a trait, and all rows that are projected out, (p + q, m)."""
         name = self.traits[trait]["covariance"]
         c = gene.covariances[name]

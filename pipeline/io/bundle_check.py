@@ -7,8 +7,9 @@ memory. Every refusal is a `BundleError` that names the file and the reason. Not
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
@@ -17,6 +18,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from msgspec import Meta
 from numpy.typing import NDArray
@@ -31,6 +33,8 @@ MAX_FILE_BYTES = 16 << 30  # of one Parquet file on disk
 MAX_DECODED_BYTES = 8 << 30  # of one Parquet file in memory
 MAX_VARIANTS = 100_000_000
 MAX_ROWS_PER_PART = 5_000_000
+MAX_TEXT = 10_000  # characters of a text
+MAX_TEXT_BYTES = 2 << 30  # of one column of texts, each row's counted, however well a file repeats them
 MAX_POSITION = 9_999_999_999
 MAX_ALLELE = 10_000
 MAX_SAMPLES = 1_000_000_000
@@ -150,15 +154,22 @@ def check_file(path: Path, max_bytes: int) -> None:
         raise BundleError(f"{path} has {status.st_size:,} bytes; the most accepted is {max_bytes:,}")
 
 
-def read_bundle_table(path: Path, schema: TableSchema) -> pa.Table:
+def read_bundle_table(path: Path, schema: TableSchema, columns: Sequence[str] = ()) -> pa.Table:
     """Read a Parquet file of a bundle after its metadata has passed.
+
+    Args:
+        path: the file.
+        schema: what it must be.
+        columns: those to read; all when not given.
 
     Raises:
         BundleError: a link, damaged, of another schema, too large on disk or (by its metadata) in memory, with nulls,
             or with more content than its metadata say.
     """
+    if columns:
+        schema = replace(schema, columns=tuple(c for c in schema.columns if c.name in columns))
     with open_bundle_table(path, schema) as (file, promised):
-        table = _read_columns(lambda columns: file.read(columns=columns, use_pandas_metadata=False), path, schema)
+        table = _read_columns(lambda names: file.read(columns=names, use_pandas_metadata=False), path, schema)
     for column in schema.columns:
         _check_values(table.column(column.name), promised.get(column.name, 0), column.name, path)
     return table
@@ -192,26 +203,63 @@ def open_bundle_table(path: Path, schema: TableSchema) -> Iterator[tuple[Any, di
         BundleError: a link, damaged, of another schema, too large on disk or (by its metadata) in memory.
     """
     check_file(path, MAX_FILE_BYTES)
+    texts = [c.name for c in schema.columns if c.type == pa.string()]
     try:
-        file = pq.ParquetFile(
-            path, thrift_string_size_limit=MAX_JSON_BYTES, thrift_container_size_limit=10_000_000, memory_map=False
-        )
-    except (OSError, ValueError, pa.ArrowException, MemoryError) as error:
-        raise _damaged(path, error) from None
+        file = _open_parquet(path, texts)
+    except KeyError:  # a column is missing: the check of the metadata says which
+        file = _open_parquet(path, [])
     with file:
         yield file, _check_metadata(file, path, schema)
+
+
+def _open_parquet(path: Path, texts: list[str]) -> Any:
+    """Open a Parquet file whose texts are to be read as a dictionary."""
+    try:
+        return pq.ParquetFile(
+            path, thrift_string_size_limit=MAX_JSON_BYTES, thrift_container_size_limit=10_000_000, memory_map=False,
+            read_dictionary=texts,
+        )  # fmt: skip
+    except (OSError, ValueError, pa.ArrowException, MemoryError) as error:
+        raise _damaged(path, error) from None
 
 
 def _read_columns(read: Callable[[list[str]], pa.Table], path: Path, schema: TableSchema) -> pa.Table:
     """Read the columns of a schema."""
     try:
-        table = read([c.name for c in schema.columns])
+        # a stranger's metadata go: pandas would follow them
+        table = read([c.name for c in schema.columns]).replace_schema_metadata(None)
     except (OSError, ValueError, pa.ArrowException, MemoryError) as error:
         raise _damaged(path, error) from None
     try:
-        return validate_table(table, schema, path)
+        return validate_table(_expand_texts(table, path), schema, path)
     except FormatError as error:
         raise BundleError(str(error)) from None
+
+
+def _expand_texts(table: pa.Table, path: Path) -> pa.Table:
+    """Return the table with plain texts, which were read as a dictionary: five million rows may share one long text.
+
+    Raises:
+        BundleError: a text is too long, or all of a column's are.
+    """
+    for at, name in enumerate(table.column_names):
+        column = table.column(name)
+        if not pa.types.is_dictionary(column.type):
+            continue
+        total = 0
+        for chunk in column.chunks:
+            lengths = np.asarray(pc.binary_length(chunk.dictionary).fill_null(0), np.int64)
+            if lengths.max(initial=0) > 4 * MAX_TEXT:
+                raise BundleError(f"{path}: column '{name}' has a text of {lengths.max():,} bytes; expected names")
+            used = chunk.indices.drop_null().to_numpy()
+            total += int(lengths[used].sum()) if len(lengths) else 0
+        if total > MAX_TEXT_BYTES:
+            raise BundleError(
+                f"{path}: {path.stat().st_size:,} bytes whose column '{name}' would take {total:,} in memory; the most "
+                f"accepted is {MAX_TEXT_BYTES:,}"
+            )
+        table = table.set_column(at, name, column.cast(pa.string()))
+    return table
 
 
 def _damaged(path: Path, error: BaseException) -> BundleError:
@@ -221,7 +269,7 @@ def _damaged(path: Path, error: BaseException) -> BundleError:
 def _check_metadata(file: Any, path: Path, schema: TableSchema) -> dict[str, int]:
     """Check sizes and columns that the metadata promise; return the number of values of each column."""
     metadata = file.metadata
-    limit = MAX_VARIANTS if schema is BUNDLE_VARIANTS else MAX_ROWS_PER_PART
+    limit = MAX_VARIANTS if schema.name == BUNDLE_VARIANTS.name else MAX_ROWS_PER_PART
     if metadata.num_rows > limit or metadata.num_row_groups > limit:
         raise BundleError(f"{path}: {metadata.num_rows:,} rows; the most accepted is {limit:,}")
     names = file.schema_arrow.names
@@ -230,6 +278,7 @@ def _check_metadata(file: Any, path: Path, schema: TableSchema) -> dict[str, int
             count = names.count(column.name)
             raise BundleError(f"{path}: {count} columns '{column.name}', expected 1 ({column.meaning})")
         found = file.schema_arrow.field(column.name).type
+        found = found.value_type if pa.types.is_dictionary(found) else found
         if found != column.type:
             raise BundleError(f"{path}: column '{column.name}' has type {found}, expected {column.type}")
     values = _promised_values(metadata, range(metadata.num_row_groups))

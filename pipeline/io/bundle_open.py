@@ -165,9 +165,9 @@ def _unpack(path: Path, folder: Path) -> None:
             limit = MAX_JSON_BYTES if name.endswith(".json") else MAX_FILE_BYTES
             if member.size > limit or total > free:
                 raise BundleError(f"{path}: member {name} of {member.size:,} bytes is more than may be unpacked here")
-            if name in written or len(roots) > 1:
-                raise BundleError(f"{path}: {name} stands twice, or in two folders")
-            written.add(name)
+            if name.casefold() in written or len(roots) > 1:
+                raise BundleError(f"{path}: {name} stands twice (capitals aside), or in two folders")
+            written.add(name.casefold())
             _write_member(tar, member, folder / name, path)
     if "study.json" not in written:
         raise BundleError(f"{path}: no study.json in it; pack the bundle folder (tar -cf STUDY.tar FOLDER)")

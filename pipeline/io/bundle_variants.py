@@ -28,7 +28,7 @@ from pipeline.schema import BUNDLE_VARIANTS
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 T = TypeVar("T")
-STORE_BYTES = 192 << 20
+STORE_BYTES = 128 << 20
 OBJECT_BYTES = 8  # of a pointer; the few distinct texts are shared
 
 

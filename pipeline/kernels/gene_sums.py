@@ -234,3 +234,21 @@ def madsen_browning_weights(maf: Floats) -> Floats:
         if p > 0.0:
             out[j] = 1.0 / math.sqrt(p * (1.0 - p))
     return out
+
+
+@njit(cache=True, nogil=True)
+def weighted_eigenvalues(V: Floats, w: Floats) -> Floats:
+    """Return the eigenvalues of W V W, ascending, without the zeros of variants that do not vary (V_jj = 0).
+
+    Args:
+        V: (m, m) information matrix of one study.
+        w: (m,) weights.
+    """
+    varying = np.flatnonzero(np.diag(V) > 0.0)
+    A = np.empty((varying.size, varying.size))
+    for i in range(varying.size):
+        for j in range(varying.size):
+            A[i, j] = w[varying[i]] * V[varying[i], varying[j]] * w[varying[j]]
+    if not varying.size:
+        return np.empty(0)
+    return np.linalg.eigvalsh(A)

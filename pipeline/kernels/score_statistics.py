@@ -233,6 +233,36 @@ def add_information(
 
 
 @njit(cache=True, nogil=True)
+def burden_variances(W: Floats, row: NDArray[np.int32], column: NDArray[np.int32], value: Floats, B: Floats) -> Floats:
+    """Return ``w'(G'WG - B'B)w`` of several weight vectors, zero where rounding is all that is left.
+
+    Args:
+        W: (m, c) weights, one column per burden.
+        row, column, value: sparse lower triangle of G'WG (m, m).
+        B: (p, m).
+    """
+    m, n = W.shape
+    out = np.zeros(n)
+    squares = np.zeros(n)
+    for k in range(row.shape[0]):
+        twice = 1.0 if row[k] == column[k] else 2.0
+        for c in range(n):
+            out[c] += twice * value[k] * W[row[k], c] * W[column[k], c]
+            if row[k] == column[k]:
+                squares[c] += value[k] * W[row[k], c] ** 2
+    for p in range(B.shape[0]):
+        for c in range(n):
+            s = 0.0
+            for j in range(m):
+                s += B[p, j] * W[j, c]
+            out[c] -= s * s
+    for c in range(n):
+        if out[c] <= 1e-10 * squares[c]:
+            out[c] = 0.0
+    return out
+
+
+@njit(cache=True, nogil=True)
 def weighted_squares(
     indptr: NDArray[np.int64],
     sample: NDArray[np.int32],

@@ -155,7 +155,7 @@ def test_bundle__raises_on_a_study_json_that_is_something_else(bundle, text):
 def test_bundle__raises_on_a_truncated_part(bundle):
     part = min((bundle / "genes").iterdir())
     part.write_bytes(part.read_bytes()[:-100])
-    with pytest.raises(BundleError, match=rf"{part.name} cannot be read"):
+    with pytest.raises(BundleError, match=rf"{part.name} is damaged or cut short"):
         Bundle(bundle).read_genes(["GENE1"])
 
 

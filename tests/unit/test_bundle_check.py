@@ -241,6 +241,70 @@ def test_parquet__bomb_in_a_list(bundle, monkeypatch):
     refuse(bundle, r"that would take 1[6-9],\d+,\d+ in memory")
 
 
+def test_parquet__a_long_text_repeated_in_every_row(bundle):
+    """Two million rows share one text of 5 kB: the file is small, the texts written out would take 10 GB."""
+    table = pq.read_table(bundle / GENES)
+    n = 2_000_000
+    rows = table.take(pa.array(np.zeros(n, np.int8)))
+    note = pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int8)), pa.array(["x" * 5_000]))
+    empty = pa.ListArray.from_arrays(pa.array(np.zeros(n + 1, np.int32)), pa.array([], pa.int32()))
+    columns = {name: rows.column(name) for name in ("gene", "chromosome", "start", "end", "covariance")}
+    for name in ("variant", "row", "column", "value", "B", "b"):
+        columns[name] = empty.cast(table.schema.field(name).type)
+    bomb = pa.table(columns | {"note": note.cast(pa.dictionary(pa.int32(), pa.string()))})
+    path = bundle / "genes" / "00001.parquet"
+    pq.write_table(bomb, path, compression="zstd", store_schema=False)
+    assert path.stat().st_size < 1_000_000
+    refuse(bundle, "column 'note' would take 10,000,000,000 in memory")
+
+
+def test_parquet__one_text_without_end(bundle):
+    edit_table(bundle, GENES, set_cell("note", 0, "x" * 100_000))
+    refuse(bundle, "column 'note' has a text of 100,000 bytes")
+
+
+def test_parquet__more_rows_declared_than_there_are(bundle, monkeypatch):
+    """The footer is what sizes are judged by: a limit on rows holds before a page is read."""
+    monkeypatch.setattr(bundle_check, "MAX_VARIANTS", 10)
+    refuse(bundle, "24 rows; the most accepted is 10")
+
+
+def test_parquet__python_objects_in_a_column_are_no_numbers(bundle):
+    """Pickled objects can only come as bytes; a column of bytes has the wrong type and is not looked into."""
+    table = pq.read_table(bundle / "variants.parquet")
+    evil = pa.array([b"\x80\x04c__builtin__\neval\n"] * len(table), pa.binary())
+    table = table.set_column(table.column_names.index("U"), "U", evil)
+    pq.write_table(table, bundle / "variants.parquet")
+    refuse(bundle, "column 'U' has type binary, expected list")
+
+
+def test_parquet__pandas_metadata_is_not_followed(bundle):
+    table = pq.read_table(bundle / "variants.parquet")
+    pandas = json.dumps({"index_columns": ["alt"], "columns": [], "column_indexes": [], "creator": {}})
+    pq.write_table(table.replace_schema_metadata({"pandas": pandas}), bundle / "variants.parquet")
+    assert open_fully(bundle).variants.column_names[:4] == ["chromosome", "position", "ref", "alt"]
+
+
+@pytest.mark.parametrize("rows", [1, 5, 24, 1000])
+def test_variants__row_groups_do_not_matter(rows, bundle, original):
+    """Read by groups of any size, damage in a later group is found, and named by its row in the file."""
+    table = pq.read_table(bundle / "variants.parquet")
+    pq.write_table(table, bundle / "variants.parquet", row_group_size=rows)
+    one, other = open_fully(bundle).read_genes(["ONE", "TWO"]), open_fully(original).read_genes(["ONE", "TWO"])
+    for gene in one:
+        np.testing.assert_array_equal(one[gene].position, other[gene].position)
+        np.testing.assert_array_equal(one[gene].U, other[gene].U)
+    table = set_cell("U", 20, [float("nan"), 0.0])(table)
+    pq.write_table(table, bundle / "variants.parquet", row_group_size=rows)
+    refuse(bundle, "U is .* in row 20; expected finite numbers")
+
+
+def test_variants__twice_in_different_row_groups(bundle):
+    table = pq.read_table(bundle / "variants.parquet")
+    pq.write_table(pa.concat_tables([table, table.slice(0, 1)]), bundle / "variants.parquet", row_group_size=4)
+    refuse(bundle, "a variant stands twice")
+
+
 # ---- genes ----
 
 
@@ -288,6 +352,8 @@ def test_genes__other_variants_for_another_covariance(bundle):
 def test_genes__a_gene_in_two_files(bundle):
     shutil.copy(bundle / GENES, bundle / "genes" / "00001.parquet")
     refuse(bundle, "stands in genes/00000.parquet and in genes/00001.parquet")
+    with pytest.raises(BundleError, match=r"gene 'ONE' stands in genes/00000.parquet and in genes/00001.parquet"):
+        open_bundle(bundle).read_genes(["ONE"])
 
 
 # ---- files ----
@@ -400,12 +466,18 @@ def evil(name, kind=tarfile.REGTYPE, link="", data=b"x"):
         (evil("bundle/run.sh"), "is no file of a bundle"),
         (evil("bundle/genes/deep/a.parquet"), "is no file of a bundle"),
         (evil("bundle/study.json"), "stands twice"),
-        (evil("other/study.json"), "stands twice, or in two folders"),
+        (evil("bundle/genes/00000.PARQUET"), "is no file of a bundle"),
+        (evil("bundle/genes/A.parquet"), "stands twice .capitals aside."),
+        (evil("bundle/genes/a.parquet", tarfile.BLKTYPE), "is no ordinary file"),
+        (evil("bundle/genes/\u202ea.parquet"), "is no file of a bundle"),
+        (evil("bundle/inner.tar"), "is no file of a bundle"),
+        (evil("other/study.json"), "stands twice .capitals aside., or in two folders"),
     ],
 )
 def test_tar__attack(member, match, original, tmp_path, scratch):
     path = pack(original, tmp_path / "s.tar")
     with tarfile.open(path, "a") as tar:
+        tar.addfile(*(part if k == 0 else io.BytesIO(part) for k, part in enumerate(evil("bundle/genes/a.parquet"))))
         tar.addfile(member[0], io.BytesIO(member[1]))
     before = sorted(p for p in tmp_path.rglob("*"))
     refuse(path, match, scratch)

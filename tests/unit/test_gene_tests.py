@@ -26,7 +26,7 @@ from pipeline.gene_tests.weights import compute_weights, parse_weights
 from tests import reference_gene_tests as reference
 
 SEARCHES = ("step-up", "all-maf", "groupings", "subsets", "cut-off")
-STUDIES = ("skat-het", "burden-het", "random-effects")
+STUDIES = ("skat-het", "burden-het", "random-effects", "skat-random-effects")
 SINGLE = ("burden", "skat", "skat-o", "skat-o-exact", "acat-v", "acat-o", "vt", "cmc", "price", "skat-joint")
 ALL = SINGLE + STUDIES + SEARCHES
 
@@ -424,6 +424,24 @@ def test_skat_het_is_skat_of_the_studies_side_by_side():
         V[5 * k : 5 * k + 5, 5 * k : 5 * k + 5] = V_k
     U = np.concatenate([U_k[0] for U_k, _, _ in gene.per_study])
     assert p_of(gene, "skat-het", "beta_1_25") == pytest.approx(reference.skat(U, V, w)[1], rel=1e-6)
+
+
+def test_skat_random_effects_is_the_combination_over_dense_kernels():
+    gene = make_studies(3, seed=31)
+    w = compute_weights("beta_1_25", gene.maf, {})
+    V = np.zeros((15, 15))
+    for k, (_, V_k, _) in enumerate(gene.per_study):
+        V[5 * k : 5 * k + 5, 5 * k : 5 * k + 5] = V_k
+    U = np.concatenate([U_k[0] for U_k, _, _ in gene.per_study])
+    values, vectors = np.linalg.eigh(V)
+    root = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
+    p = []
+    for rho in (0, 0.25, 0.5, 0.75, 1):
+        K = np.kron(np.full((3, 3), rho) + (1 - rho) * np.eye(3), np.diag(w**2))
+        lam = np.linalg.eigvalsh(root @ K @ root)
+        p.append(reference.imhof_sf(U @ K @ U, lam[lam > 1e-5 * lam[lam > 0].mean()]))
+    combined = 0.5 - np.arctan(np.mean(np.tan((0.5 - np.array(p)) * np.pi))) / np.pi
+    assert p_of(gene, "skat-random-effects", "beta_1_25") == pytest.approx(combined, rel=1e-5)
 
 
 def test_burden_het_sums_the_studies_and_reports_heterogeneity():

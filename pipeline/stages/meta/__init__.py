@@ -6,7 +6,7 @@ parts (gene tests, single variants, mask audit), which `gather_results` puts tog
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.cluster import Executor
@@ -15,6 +15,7 @@ from pipeline.gene_tests.base import missing_result
 from pipeline.gene_tests.registry import HETEROGENEITY
 from pipeline.gene_tests.step_up import SEARCHES
 from pipeline.io.bundle import Bundle, StudyGene, open_once
+from pipeline.stages.meta.between import BetweenStudies, gather_between
 from pipeline.stages.meta.collect import (
     TaskResults,
     count_failed,
@@ -23,11 +24,15 @@ from pipeline.stages.meta.collect import (
     write_pathways,
 )
 from pipeline.stages.meta.evaluate import GeneView, evaluate_gene
+from pipeline.stages.meta.groups import merge_groups
 from pipeline.stages.meta.selection import included_variants, select_variants
+from pipeline.stages.meta.study_effects import write_study_effects
 from pipeline.stages.meta.sums import sum_studies
 from pipeline.stages.meta.tasks import GeneRequest, MetaTask
 from pipeline.stages.meta.unite import TraitGroup, group_traits, pool_frequencies, unite_gene
 from pipeline.stages.pathways import PATHWAY
+
+STUDY_GENES_AT_ONCE = 2_000
 
 
 def run_meta(
@@ -40,6 +45,8 @@ def run_meta(
     """Run all tasks, gather their parts into the result tables, test pathways; return the number of failed genes."""
     failed = sum(executor.run(run_meta_task, tasks, done))
     gather_results(tasks, out)
+    gather_between(tasks, out)
+    write_study_effects(tasks, out)
     write_pathways(tasks, out, pathways or {})
     return failed
 
@@ -50,13 +57,11 @@ def run_meta_task(task: MetaTask) -> int:
         return count_failed(task.part("tests"))
     bundles = [open_once(path) for path in task.bundles]
     groups = group_traits(bundles)
-    genes = [bundle.read_genes(g.gene for g in task.genes) for bundle in bundles]
-    results, failed = TaskResults(), 0
-    for request in task.genes:
-        here = {k: found[request.gene] for k, found in enumerate(genes) if request.gene in found}
+    results, between, failed = TaskResults(), BetweenStudies(), 0
+    for request, here in _stream_genes(task.genes, bundles):
         notes = [f"{bundles[k].study}: {gene.note}" for k, gene in here.items() if gene.note]
         try:
-            _run_gene(request, here, bundles, groups, task, results)
+            _run_gene(request, here, bundles, groups, task, results, between)
         except GENE_FAILURES as error:
             notes.append(f"failed: {error or type(error).__name__}")
         failed += bool(notes)
@@ -65,8 +70,22 @@ def run_meta_task(task: MetaTask) -> int:
                 results.tests.add(
                     failed_row(request, test, group), group.traits, missing_result(len(group.traits), "; ".join(notes))
                 )
+    if len(bundles) > 1:
+        between.write(task)
     results.write(task)
     return failed
+
+
+def _stream_genes(
+    requests: Sequence[GeneRequest], bundles: Sequence[Bundle]
+) -> Iterator[tuple[GeneRequest, dict[int, StudyGene]]]:
+    """Give each gene with what every study has of it; a bounded number of genes times studies is in memory."""
+    at_once = max(1, STUDY_GENES_AT_ONCE // len(bundles))
+    for start in range(0, len(requests), at_once):
+        batch = requests[start : start + at_once]
+        genes = [bundle.read_genes(request.gene for request in batch) for bundle in bundles]
+        for request in batch:
+            yield request, {k: found[request.gene] for k, found in enumerate(genes) if request.gene in found}
 
 
 def _run_gene(
@@ -76,6 +95,7 @@ def _run_gene(
     groups: Sequence[TraitGroup],
     task: MetaTask,
     results: TaskResults,
+    between: BetweenStudies,
 ) -> None:
     """Unite, sum and test one gene for all traits."""
     union = unite_gene(request, here)
@@ -89,5 +109,8 @@ def _run_gene(
             bundles, union, group, request.chromosome, included, task.tests.calibrate,
             bool(names & set(SEARCHES)), bool(names & HETEROGENEITY),
         ):  # fmt: skip
+            if task.groups and shared.per_study:
+                shared = merge_groups(shared, [task.groups[k] for k in frequency.studies])
             evaluate_gene(view, shared, selections, results)
             results.variants.add(request, union, frequency, shared)
+        between.add(request, union, frequency, group, selections, bundles, task)

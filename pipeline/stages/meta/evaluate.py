@@ -141,11 +141,7 @@ def _calibrate(view: GeneView, shared: SharedV, selection: Selection, mac: float
         return 1.0, shared.note or advise_calibration(bundles, here, trait, mac)
     s = view.counted.turn[selection.in_bin]
     grid = np.ix_(selection.in_bin, selection.in_bin)
-    plain = {
-        k: float(s @ V[grid] @ s)
-        for k, (_, V, _) in zip(here, shared.per_study, strict=False)  # a lone study has no parts
-        if k not in shared.calibrated
-    }
+    plain = {k: float(s @ V[grid] @ s) for k, V in shared.plain.items()}
     information = float(s @ shared.V[grid] @ s)
     return burden_correction(bundles, view.genes, trait, selection.mask, selection.max_maf, information, plain)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ class SharedV:
         replicates: (T, P, u) null scores that all studies shared; None otherwise, or when not asked for.
         note: what the rows should say.
         calibrated: numbers of the studies whose calibrated variances are in V.
+        plain: V_k of the other studies, where some are calibrated.
     """
 
     traits: tuple[str, ...]
@@ -40,6 +41,7 @@ class SharedV:
     replicates: Floats | None = None
     note: str = ""
     calibrated: tuple[int, ...] = ()
+    plain: Mapping[int, Floats] = field(default_factory=dict)
 
 
 def sum_studies(
@@ -86,7 +88,7 @@ def sum_studies(
         note = NOT_CALIBRATED if calibrate == "spa" and any(f is None for f in factors.values()) else ""
         calibrated = tuple(k for k, factor in factors.items() if factor is not None)
         apart = len(here) == 1 or with_studies or bool(calibrated)  # burden corrections need the studies, too
-        per_study = []
+        per_study, plain = [], {}
         U, V = np.zeros((len(traits), u)), np.zeros((u, u))
         for k in here:
             gene, at, sign = union.studies[k]
@@ -103,10 +105,12 @@ def sum_studies(
             if apart:
                 V += V_k * scale[0]
                 per_study.append((U_k, V_k, scale))
+                if calibrated and factor is None:
+                    plain[k] = V_k
         if len(here) == 1:
             yield SharedV(traits, *per_study[0], (), replicates, note, calibrated)
         elif here:
-            yield SharedV(traits, U, V, np.ones(1), tuple(per_study), replicates, note, calibrated)
+            yield SharedV(traits, U, V, np.ones(1), tuple(per_study), replicates, note, calibrated, plain)
 
 
 def _lay_scores(gene: StudyGene, place: NDArray[np.int64], sign: Floats, index: list[int], u: int) -> Floats:

@@ -52,7 +52,13 @@ class GeneRequest:
 
 @dataclass(frozen=True)
 class MetaTask:
-    """What travels to a worker: bundle paths, genes, and what to test."""
+    """What travels to a worker: bundle paths, genes, and what to test.
+
+    Attributes:
+        number, folder: of its parts.
+        bundles, genes, masks, tests, maf: what is tested, on what.
+        groups: the group of every bundle; empty without groups.
+    """
 
     number: int
     folder: Path
@@ -61,6 +67,7 @@ class MetaTask:
     masks: tuple[str, ...]
     tests: Tests
     maf: str
+    groups: tuple[str, ...] = ()
 
     def part(self, name: str) -> Path:
         """Return the path of one of the task's parts."""
@@ -79,6 +86,7 @@ def plan_tasks(
     maf: str,
     external: Floats | None,
     folder: Path,
+    groups: tuple[str, ...] = (),
 ) -> list[MetaTask]:
     """Split the genes into tasks of bounded work, in the order of chromosomes and positions."""
     c, sets = catalogue, catalogue.sets
@@ -113,7 +121,7 @@ def plan_tasks(
             )
         )
     return [
-        MetaTask(number, folder, tuple(bundles), tuple(batch), c.masks, tests, maf)
+        MetaTask(number, folder, tuple(bundles), tuple(batch), c.masks, tests, maf, groups)
         for number, batch in enumerate(requests)
         if batch
     ]
