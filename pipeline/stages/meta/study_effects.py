@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 
 from pipeline.gene_tests.base import ScoreStatistics, TestResult
 from pipeline.gene_tests.registry import TESTS
+from pipeline.gene_tests.step_up import SEARCHES
 from pipeline.gene_tests.study_influence import study_influence
 from pipeline.io.bundle import Bundle, open_once
 from pipeline.io.results import write_parquet
 from pipeline.schema import GENE_TESTS, STUDY_EFFECTS
-from pipeline.stages.drivers import SEARCHES
 from pipeline.stages.meta.selection import CountedAllele, Selection, included_variants, select_variants
 from pipeline.stages.meta.sums import SharedV, sum_studies
 from pipeline.stages.meta.tasks import GeneRequest, MetaTask
@@ -87,7 +87,7 @@ def _gene_rows(
         frequency = pool_frequencies(union, group, request.external)
         selections = {(s.mask, s.max_maf): s for s in select_variants(request, union, frequency, group, task, [])}
         included = included_variants(union, frequency, task)
-        calibrate = task.tests.calibrate == "spa"
+        calibrate = task.tests.calibrate
         for shared in sum_studies(bundles, union, group, request.chromosome, included, calibrate):
             for row in (row for row in mine if row["trait"] in shared.traits):
                 selection = selections[row["mask"], row["max_maf"]]
