@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 
 Floats = NDArray[np.float64]
 
@@ -82,6 +81,8 @@ def fit_pareto_tail(replicates: Floats, n_beyond: int = 250) -> ParetoTail | Non
         theta = math.exp(log_theta)
         xi = float(np.mean(np.log1p(theta * excess)))
         return math.log(xi / theta) + xi
+
+    from scipy.optimize import minimize_scalar  # a tenth of a second that most runs do not need
 
     found = minimize_scalar(loss, bounds=(math.log(1e-6 / mean), math.log(1e3 / mean)), method="bounded")
     if float(found.fun) >= math.log(mean) - 1e-9:
