@@ -222,7 +222,7 @@ class ScoreStatistics(_Struct, frozen=True):
         Literal["auto", "none", "spa"],
         Meta(
             description="share variances calibrated by saddlepoint and enumeration, of all binary traits (spa) or of "
-            "those with under a tenth of the samples in the smaller class (auto)"
+            "those with one to ten cases to controls (rounded) or fewer, or the reverse (auto)"
         ),
     ] = "auto"
     modes: Annotated[

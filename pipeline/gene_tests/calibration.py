@@ -27,7 +27,7 @@ Booleans = NDArray[np.bool_]
 MIN_Z = 2.0
 MAX_EXACT_MAC = 4.0
 LOW_EXPECTED_MAC = 10.0
-UNBALANCED_SHARE = 0.1
+UNBALANCED_SHARE = 1 / 10.5  # one to ten, rounded, or fewer
 MAX_BLUR = 0.1
 
 
@@ -43,7 +43,7 @@ class Calibration:
         method: (m,) ``normal``, ``saddlepoint`` or ``enumeration``.
         expected_mac: (m,) minor alleles expected in the smaller class, MAC min(n1, n0) / n.
         low_expected_mac: (m,) True below 10: the score has few values.
-        unbalanced: True when the smaller class has less than a tenth of the samples.
+        unbalanced: True when the smaller class is outnumbered ten to one (rounded) or more.
     """
 
     U: Floats

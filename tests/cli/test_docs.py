@@ -127,6 +127,11 @@ def test_commands_run(scenario, working_directory, monkeypatch, capsys):
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_no_command_escapes(page):
     for comment, language, text in read_blocks(page):
+        if language == "transcript":  # a script of benchmarks/ ran the commands and printed it
+            script = re.search(r"`python -m (benchmarks\.\w+)`", page.read_text(encoding="utf-8").split(text)[0][-400:])
+            assert script, f"{page.name}: the lines above a transcript must name the script that prints it"
+            assert (ROOT / (script[1].replace(".", "/") + ".py")).exists()
+            continue
         commands = read_commands(text)
         assert language == "console" or not commands, f"{page.name}: commands belong into a console block:\n{text}"
         if commands:

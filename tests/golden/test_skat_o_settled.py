@@ -75,12 +75,12 @@ def seen(tmp_path_factory) -> dict:
     found: dict = {}
     original = stage.evaluate_selection
 
-    def spy(request, union, group, shared, selection, *rest):
-        tested = original(request, union, group, shared, selection, *rest)
+    def spy(view, shared, selection, correction):
+        tested = original(view, shared, selection, correction)
         if "y" in shared.traits:
             t, s = shared.traits.index("y"), tested.seen["skat-o"][0]
             p = math.exp(tested.rows[0][2].log_p[t])
-            found[request.gene, selection.mask, selection.max_maf] = (s.U[t], s.V * s.scale[t], p)
+            found[view.request.gene, selection.mask, selection.max_maf] = (s.U[t], s.V * s.scale[t], p)
         return tested
 
     folder = tmp_path_factory.mktemp("settled")

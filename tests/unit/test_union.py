@@ -53,7 +53,7 @@ def make_gene(position: list[int], ref: str, alt: str) -> StudyGene:
     m = len(position)
     return StudyGene(
         np.array(position), np.array(list(ref), object), np.array(list(alt), object), np.full((m, 1), 5),
-        np.full((m, 1), 0.1), np.zeros((m, 1)), {},
+        np.full((m, 1), 0.1), np.zeros((m, 1)), np.ones((m, 1)), {},
     )  # fmt: skip
 
 
