@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 
 from pipeline.errors import FormatError, MatchError, suggest
 from pipeline.io.delimited import MISSING, Block, DelimitedFile, decode_strings
+
+log = logging.getLogger("locomass")
 
 _CHROMOSOME_NUMBERS = {"X": "23", "Y": "24", "XY": "25", "PAR1": "25", "PAR2": "25", "PAR": "25", "M": "26", "MT": "26"}
 _BINARY_CODES = {"01": (0.0, 1.0), "12": (1.0, 2.0)}
@@ -83,6 +86,7 @@ def read_table(
     block = file.table([*file.names[:n_ids], *kinds])
     fid, iid = _read_ids(block, file.names[:n_ids])
     missing = (*MISSING, *missing_codes)
+    _log_coded(block, kinds, missing_codes)
     columns: dict[str, NDArray[Any]] = {}
     for name, kind in kinds.items():
         if kind == "categorical":
@@ -94,6 +98,16 @@ def read_table(
                 name, missing=missing, hint="; write NA for a missing value, or list the column under categorical"
             )
     return SampleTable(file.path, fid, iid, columns)
+
+
+def _log_coded(block: Block, kinds: Mapping[str, str], missing_codes: Sequence[str]) -> None:
+    """Log how many values of each column are a code for missing: they may be meant as values."""
+    codes = pa.array(list(missing_codes), pa.string())
+    for name in kinds if missing_codes else ():
+        count = pc.sum(pc.is_in(block.table[name].cast(pa.string()), codes)).as_py() or 0
+        if count:
+            log.info("%s, column %s: %s values are %s, taken as missing (key missing_codes)",
+                     block.path.name, name, f"{count:,}", " or ".join(missing_codes))  # fmt: skip
 
 
 def read_sample_list(path: str | Path) -> SampleTable:

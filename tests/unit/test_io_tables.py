@@ -255,3 +255,14 @@ def test_read_table__real_cohort_tables():
     keep = read_sample_list(folder / "AFR.keep")
     is_african = covar.columns["super_pop"] == "AFR"
     assert set(covar.iid[is_african]) == set(keep.iid)
+
+
+def test_read_table__says_how_many_values_a_missing_code_took(tmp_path, caplog):
+    path = tmp_path / "p.tsv"
+    path.write_text("FID IID y z\n1 1 -9 2\n2 2 -9 3\n3 3 5 4\n")
+    with caplog.at_level("INFO", "locomass"):
+        table = read_table(path, quantitative=["y", "z"], missing_codes=["-9"])
+    assert np.isnan(table.columns["y"]).tolist() == [True, True, False]
+    assert [r.getMessage() for r in caplog.records] == [
+        "p.tsv, column y: 2 values are -9, taken as missing (key missing_codes)"
+    ]
