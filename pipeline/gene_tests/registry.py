@@ -35,6 +35,7 @@ class GeneTest:
         scope: ``bin`` sees the rare variants of a row, ``mask`` all variants of the mask.
         weights: ``each``: one row per set of weights; ``all``: one row that uses all of them; ``none``: its own.
         summary: one line of help.
+        reads: which of the three that one kernel computes together (`Components.common`) the test reads.
     """
 
     name: str
@@ -42,6 +43,7 @@ class GeneTest:
     scope: Literal["bin", "mask"]
     weights: Literal["each", "all", "none"]
     summary: str
+    reads: tuple[str, ...] = ("burden", "skat", "acat-v")
 
 
 def _searcher(name: str) -> Callable[[Components, str], TestResult]:
@@ -52,25 +54,52 @@ def _searcher(name: str) -> Callable[[Components, str], TestResult]:
 TESTS: dict[str, GeneTest] = {
     test.name: test
     for test in (
-        GeneTest("burden", burden, "bin", "each", "weighted sum of the rare variants"),
-        GeneTest("skat", skat, "bin", "each", "sequence kernel association test"),
-        GeneTest("skat-o", skat_o, "bin", "each", "best mixture of SKAT and burden, as published; exact in the tail"),
-        GeneTest("skat-o-exact", skat_o_exact, "bin", "each", "best mixture of SKAT and burden, exact at every p"),
-        GeneTest("acat-v", acat_v, "bin", "each", "Cauchy combination of the variants"),
+        GeneTest("burden", burden, "bin", "each", "weighted sum of the rare variants", reads=("burden",)),
+        GeneTest("skat", skat, "bin", "each", "sequence kernel association test", reads=("skat",)),
+        GeneTest(
+            "skat-o",
+            skat_o,
+            "bin",
+            "each",
+            "best mixture of SKAT and burden, as published; exact in the tail",
+            reads=("skat",),
+        ),
+        GeneTest(
+            "skat-o-exact",
+            skat_o_exact,
+            "bin",
+            "each",
+            "best mixture of SKAT and burden, exact at every p",
+            reads=("skat",),
+        ),
+        GeneTest("acat-v", acat_v, "bin", "each", "Cauchy combination of the variants", reads=("acat-v",)),
         GeneTest("acat-o", acat_o, "bin", "all", "Cauchy combination of SKAT, burden and ACAT-V"),
-        GeneTest("vt", variable_threshold, "bin", "each", "best frequency threshold"),
-        GeneTest("cmc", cmc, "mask", "none", "Hotelling test of collapsed rare and each common variant"),
-        GeneTest("price", price, "mask", "none", "Madsen-Browning burden of all frequencies"),
-        GeneTest("skat-joint", skat_joint, "mask", "each", "SKAT of common and rare variants with equal shares"),
-        GeneTest("skat-het", skat_het, "bin", "each", "SKAT with effects independent between studies"),
-        GeneTest("burden-het", burden_het, "bin", "each", "burden with a free effect in every study"),
-        GeneTest("skat-random-effects", skat_random_effects, "bin", "each", "SKAT with shared and study effects"),
-        GeneTest("random-effects", random_effects, "bin", "each", "burden with a mean and a between-study effect"),
-        GeneTest("step-up", _searcher("step-up"), "bin", "none", "step-up search over variants"),
-        GeneTest("all-maf", _searcher("all-maf"), "bin", "none", "best threshold by resampling"),
-        GeneTest("groupings", _searcher("groupings"), "bin", "none", "best annotation and threshold"),
-        GeneTest("subsets", _searcher("subsets"), "bin", "none", "best of all subsets of up to 12 variants"),
-        GeneTest("cut-off", _searcher("cut-off"), "bin", "none", "all variants of the bin, with the searches' signs"),
+        GeneTest("vt", variable_threshold, "bin", "each", "best frequency threshold", reads=()),
+        GeneTest("cmc", cmc, "mask", "none", "Hotelling test of collapsed rare and each common variant", reads=()),
+        GeneTest("price", price, "mask", "none", "Madsen-Browning burden of all frequencies", reads=("burden",)),
+        GeneTest(
+            "skat-joint", skat_joint, "mask", "each", "SKAT of common and rare variants with equal shares", reads=()
+        ),
+        GeneTest("skat-het", skat_het, "bin", "each", "SKAT with effects independent between studies", reads=()),
+        GeneTest("burden-het", burden_het, "bin", "each", "burden with a free effect in every study", reads=()),
+        GeneTest(
+            "skat-random-effects", skat_random_effects, "bin", "each", "SKAT with shared and study effects", reads=()
+        ),
+        GeneTest(
+            "random-effects", random_effects, "bin", "each", "burden with a mean and a between-study effect", reads=()
+        ),
+        GeneTest("step-up", _searcher("step-up"), "bin", "none", "step-up search over variants", reads=()),
+        GeneTest("all-maf", _searcher("all-maf"), "bin", "none", "best threshold by resampling", reads=()),
+        GeneTest("groupings", _searcher("groupings"), "bin", "none", "best annotation and threshold", reads=()),
+        GeneTest("subsets", _searcher("subsets"), "bin", "none", "best of all subsets of up to 12 variants", reads=()),
+        GeneTest(
+            "cut-off",
+            _searcher("cut-off"),
+            "bin",
+            "none",
+            "all variants of the bin, with the searches' signs",
+            reads=(),
+        ),
     )
 }
 
@@ -90,18 +119,6 @@ BUNDLE_TESTS = {
 HETEROGENEITY = frozenset({"skat-het", "burden-het", "random-effects", "skat-random-effects"})
 
 DEFAULT_WEIGHTS = ("flat", "beta_1_25")
-
-
-#: Tests that read from the rows computed in one call, and which
-SHARED = {
-    "burden": ("burden",),
-    "price": ("burden",),
-    "skat": ("skat",),
-    "skat-o": ("skat",),
-    "skat-o-exact": ("skat",),
-    "acat-v": ("acat-v",),
-    "acat-o": ("burden", "skat", "acat-v"),
-}
 
 
 def check_tests(names: Sequence[str]) -> None:
@@ -151,7 +168,7 @@ def evaluate(
             raise ConfigError(f"unknown test '{name}'{suggest(name, TESTS)}")
     for scheme in weights:
         parse_weights(scheme)
-    shared = frozenset(part for name in tests for part in SHARED.get(name, ()))
+    shared = frozenset(part for name in tests for part in TESTS[name].reads)
     views = _open_views(stats, {TESTS[name].scope for name in tests}, tuple(weights), collapse_mac)
     for opened in (v for v in views.values() if not isinstance(v, str)):
         opened.step_up = step_up
