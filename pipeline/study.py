@@ -20,7 +20,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pipeline.cluster import Executor
-from pipeline.config import RunConfig
+from pipeline.config import RunConfig, ScoreStatistics
 from pipeline.errors import ConfigError, suggest
 from pipeline.inputs import predictor_files
 from pipeline.io.catalogue import Catalogue, StudyVariants, locate_variants, open_catalogue
@@ -43,6 +43,7 @@ from pipeline.stages.score_statistics.permute import (
 )
 from pipeline.stages.score_statistics.sharing import traits_to_calibrate
 
+MAX_MINOR = 0.5  # a minor allele is no more frequent
 log = logging.getLogger("locomass")
 
 #: ``progress(title, total)`` gives a function to call after each step; total None: no steps are known.
@@ -120,13 +121,22 @@ class StudyRun:
         return self.directory.stage_digest("denoise", {}, role, self.predict_digest, self.cohort_digest)
 
     @cached_property
+    def score_options(self) -> ScoreStatistics:
+        """Options of the bundle; burdens, where it shares any, reach every frequency bound of the tests."""
+        options = self.config.score_statistics
+        if not options.modes and not traits_to_calibrate(self.cohort, options):
+            return options
+        bounds = [bound for bound in self.config.tests.max_maf if bound <= MAX_MINOR]
+        return msgspec.structs.replace(options, thresholds=sorted({*options.thresholds, *bounds}))
+
+    @cached_property
     def score_digest(self) -> str:
         """Digest of everything the bundle depends on."""
         inputs = self.directory.digest_inputs(self.cohort.fileset.paths)
         f = self.found
         variants = digest_value([f.row.tolist(), f.alt.tolist(), f.members.tolist(), f.offsets.tolist()])
         genes = digest_value([self.catalogue.sets.gene.tolist(), self.catalogue.sets.chromosome.tolist()])
-        options = self.config.score_statistics
+        options = self.score_options
         calibrated = traits_to_calibrate(self.cohort, options)
         if options.modes or calibrated:  # masks count then
             genes = digest_value([genes, self.catalogue.masks, self.catalogue.member.tolist()])
@@ -149,7 +159,7 @@ class StudyRun:
     @cached_property
     def kept_folder(self) -> Path:
         """Folder of what depends on genotypes, samples and genes only: new predictions leave it as it is."""
-        f, c, options = self.found, self.cohort, self.config.score_statistics
+        f, c, options = self.found, self.cohort, self.score_options
         inputs = self.directory.digest_inputs(c.fileset.paths)
         members = digest_arrays(f.row, f.a1_is_alt, f.members, f.offsets, c.rows)
         genes = digest_value(
@@ -206,7 +216,7 @@ class StudyRun:
             return bundle
         models = self.run_denoise()
         parts = self.directory.parts_folder("score_statistics", digest_value([digest, self.batch_bytes]))
-        options, name = self.config.score_statistics, self.config.study
+        options, name = self.score_options, self.config.study
         tasks = plan_batches(
             self.cohort, self.catalogue, self.found, options, parts, self.kept_folder, name, self.batch_bytes
         )
@@ -250,7 +260,7 @@ class StudyRun:
             return count_failed_genes(table)
         models = self.run_denoise()
         parts = self.directory.parts_folder("permutation", digest_value([digest, self.batch_bytes]))
-        score = self.config.score_statistics
+        score = self.score_options
         batches = plan_batches(
             self.cohort, self.catalogue, self.found, score, parts, self.kept_folder, self.config.study, self.batch_bytes
         )

@@ -268,6 +268,20 @@ def test_calibrate_auto__takes_traits_with_few_cases_and_no_others(unbalanced, t
     assert plain.calibrated is None
 
 
+def test_calibrate_auto__reaches_the_bounds_of_the_tests_without_further_keys(unbalanced, tmp_path):
+    study = unbalanced[0]
+    (tmp_path / study.name).mkdir()
+    tests = {"names": ["burden"], "max_maf": [0.03, 0.5], "weights": ["flat"]}
+    config = study.write(tmp_path / study.name, tests=tests)
+    out = run_study(config, tmp_path / "out", Resources(threads=1), "meta").path
+    rows = pd.read_parquet(out / "gene_tests.parquet").query("trait == 'cc' and p == p")
+    assert set(rows["max_maf"]) == {0.03, 0.5}
+    assert rows["method"].str.endswith(", spa").all()
+    assert (rows["note"] == "").all()
+    shared = pd.concat([pd.read_parquet(path) for path in (out / "bundle" / "collapsed").glob("*.parquet")])
+    assert {0.03, 0.5} <= set(np.concatenate(shared["threshold"].tolist()).tolist())
+
+
 def test_ultra_rare__collapses_before_the_skat_family_where_calibrated(unbalanced, tmp_path):
     """`auto` is `collapse` for the calibrated trait and `keep` for the others."""
     names = {"names": ["burden", "skat", "acat-v"], "max_maf": [0.05], "weights": ["flat"]}
