@@ -90,6 +90,11 @@ class RunDirectory:
         self._plan["run"] = {}
         self.save()
 
+    def drop(self, stage: str) -> None:
+        """Record that the run has no such stage any more; what is known of the others stays."""
+        if self._plan["stages"].pop(stage, None) is not None:
+            self.save()
+
     def begin(self, stage: str, folder: Path, kinds: Sequence[str], batches: int) -> None:
         """Record that a stage has begun: a batch leaves one part of each kind, ``KIND-NUMBER.parquet``, in a folder."""
         self.forget(stage)

@@ -30,7 +30,7 @@ from pipeline.io.catalogue import Catalogue, open_catalogue
 from pipeline.io.mask_variants import write_mask_variants
 from pipeline.plan import RunDirectory
 from pipeline.provenance import digest_value, write_provenance
-from pipeline.schema import DENOISING, MASK_VARIANTS
+from pipeline.schema import DENOISING, MASK_VARIANTS, META_TABLES
 from pipeline.stages.ledger import write_ledger
 from pipeline.stages.meta import run_meta
 from pipeline.stages.meta.collect import count_failed
@@ -303,9 +303,7 @@ def _run_tests(
     failed = 0
     inputs = {str(b): digest_value(directory.digest_inputs([b])[str(b)]) for b in bundles}
     digest = directory.stage_digest("meta", inputs, msgspec.to_builtins(tests), genes.digest)
-    outputs = [
-        "gene_tests.parquet", "gene_tests.tsv.gz", "single_variants.parquet", "mask_audit.tsv", MASK_VARIANTS.name,
-    ]  # fmt: skip
+    outputs = ["gene_tests.tsv.gz", *(table.name for table in META_TABLES)]  # some are there for several studies only
     if directory.is_done("meta", digest):
         log.info("meta: up to date")
         failed = count_failed(directory.path / "gene_tests.parquet")

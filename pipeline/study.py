@@ -240,6 +240,7 @@ class StudyRun:
         p, t = self.config.permutation, self.config.tests
         table = self.out / PERMUTATION_TESTS.name
         if not p.tests:
+            self.directory.drop("permutation")
             table.unlink(missing_ok=True)
             return 0
         parameters = make_parameters(t.step_up)

@@ -18,7 +18,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.errors import BundleError
-from pipeline.io.bundle_check import check_genes, check_variants_distinct, read_bundle_table, read_study
+from pipeline.io.bundle_check import (
+    check_genes,
+    check_variants_distinct,
+    open_bundle_table,
+    read_bundle_table,
+    read_row_group,
+    read_study,
+)
 from pipeline.io.bundle_variants import STORE, VariantFile, matrix_of
 from pipeline.kernels.score_statistics import add_information, cancel_rounding, information_matrix
 from pipeline.schema import (
@@ -179,13 +186,17 @@ class Bundle:
 
     @cached_property
     def _genes(self) -> tuple[pa.Table, list[str]]:
-        """Gene, chromosome and number of the part of every row of genes/, and the names of the parts."""
+        """Gene, chromosome, number of the part and row group of every row of genes/, and the names of the parts."""
         parts = sorted(path.name for path in (self.path / "genes").glob("*.parquet"))
         tables = []
         for number, part in enumerate(parts):
             table = read_bundle_table(self.path / "genes" / part, BUNDLE_GENES, ("gene", "chromosome"))
-            tables.append(table.append_column("part", pa.array(np.full(table.num_rows, number, np.int32))))
-        empty = pa.table({"gene": pa.array([], pa.string()), "chromosome": [], "part": pa.array([], pa.int32())})
+            with open_bundle_table(self.path / "genes" / part, BUNDLE_GENES) as (file, _):
+                rows = [file.metadata.row_group(g).num_rows for g in range(file.metadata.num_row_groups)]
+            table = table.append_column("part", pa.array(np.full(table.num_rows, number, np.int32)))
+            tables.append(table.append_column("group", pa.array(np.repeat(np.arange(len(rows), dtype=np.int32), rows))))
+        none = pa.array([], pa.int32())
+        empty = pa.table({"gene": pa.array([], pa.string()), "chromosome": [], "part": none, "group": none})
         return (pa.concat_tables(tables).combine_chunks() if tables else empty), parts
 
     @property
@@ -199,8 +210,8 @@ class Bundle:
         """Return whether the study has one of these genes."""
         return bool(pc.any(pc.is_in(self._genes[0]["gene"], pa.array(list(names), pa.string()))).as_py())
 
-    def _find(self, names: Iterable[str]) -> dict[str, list[str]]:
-        """Return the genes of these names that the study has, by part.
+    def _find(self, names: Iterable[str]) -> dict[str, tuple[list[str], list[int]]]:
+        """Return the genes of these names that the study has, by part, and the row groups that hold them.
 
         Raises:
             BundleError: a gene stands in two parts.
@@ -208,15 +219,17 @@ class Bundle:
         table, parts = self._genes
         found = table.filter(pc.is_in(table["gene"], pa.array(list(names), pa.string())))
         place: dict[str, int] = {}
-        for gene, part in zip(found["gene"].to_pylist(), found["part"].to_pylist(), strict=True):
+        groups: dict[int, set[int]] = {}
+        for gene, part, group in zip(*(found[c].to_pylist() for c in ("gene", "part", "group")), strict=True):
             if place.setdefault(gene, part) != part:
                 raise BundleError(
                     f"{self.path}: gene '{gene[:40]}' stands in genes/{parts[place[gene]]} and in genes/{parts[part]}"
                 )
-        out: dict[str, list[str]] = {}
+            groups.setdefault(part, set()).add(group)
+        members: dict[int, list[str]] = {}
         for gene, part in place.items():
-            out.setdefault(parts[part], []).append(gene)
-        return out
+            members.setdefault(part, []).append(gene)
+        return {parts[part]: (members[part], sorted(groups[part])) for part in members}
 
     def sigma2(self, trait: str, chromosome: str) -> float:
         """Return the residual variance that divides V."""
@@ -226,8 +239,8 @@ class Bundle:
     def read_genes(self, names: Iterable[str]) -> dict[str, StudyGene]:
         """Return the genes of these names that the study has."""
         out: dict[str, StudyGene] = {}
-        for part, members in self._find(names).items():
-            table = self._read_part(part)
+        for part, (members, groups) in self._find(names).items():
+            table = pa.concat_tables(self._read_group(part, group) for group in groups)
             chosen = table.filter(pc.is_in(table["gene"], pa.array(members)))
             try:
                 out.update(self._decode(chosen))
@@ -257,6 +270,8 @@ class Bundle:
                     rows.position[at], rows.ref[at], rows.alt[at], n_obs[at], rows.alt_frequency[at], rows.U[at],
                     rows.V[at], {}, note or "", calibrated, number=v,
                 )  # fmt: skip
+            if covariance in genes[gene].covariances:
+                raise BundleError(f"{self.path}: gene '{gene[:40]}' stands twice with covariance '{covariance}'")
             m, n_traits = len(v), len(self.covariances[covariance]["traits"])
             B = cell["B"].reshape(-1, m) if m else np.empty((0, 0))
             b = cell["b"].reshape(n_traits, -1, m) if m else np.empty((n_traits, 0, 0))
@@ -301,17 +316,17 @@ class Bundle:
                 U = np.array(row["U"], np.float64).reshape(-1, len(row["variant"]))
                 genes[row["gene"]].replicates[row["trait"]] = U[:, kept]
 
-    def _read_part(self, name: str) -> pa.Table:
-        """Read and check one part of genes/; those read last stay in memory, since consecutive genes share a part."""
+    def _read_group(self, name: str, g: int) -> pa.Table:
+        """Read and check a row group of a part of genes/; those read last stay in memory."""
         path = self.path / "genes" / name
 
         def read() -> pa.Table:
-            table = read_bundle_table(path, BUNDLE_GENES)
+            table = read_row_group(path, BUNDLE_GENES, g)
             check_genes(table, self.info, self.variant_file, path)
             return table
 
         status = path.stat()
-        return STORE.get((str(path), status.st_mtime_ns, status.st_size), read, lambda table: table.nbytes)
+        return STORE.get((str(path), status.st_mtime_ns, status.st_size, g), read, lambda table: table.nbytes)
 
     def information(self, gene: StudyGene, trait: str) -> Floats:
         """Return (m, m) ``K = G'WG - B'B - b'b``; V of the trait is K / sigma2; exactly zero where nothing varies."""

@@ -34,6 +34,7 @@ Labels = NDArray[np.object_]
 DIGESTS = "digests.json"
 GENES_PER_PART = 500
 VARIANTS_PER_GROUP = 8_192  # rows of variants.parquet that a reader decodes at once
+GENES_PER_GROUP = 40  # rows of genes/ that are read at once: the meta-analysis of fifty studies takes so many genes
 ENTRIES_PER_PART = 2_000_000  # entries of the information matrices of one file of genes/
 ASYMMETRY = 1e-8  # relative to the diagonal; larger differences between V_ij and V_ji are an error
 
@@ -139,7 +140,7 @@ def write_bundle_tables(path: str | Path, info: dict[str, Any], variants: pa.Tab
         for number, part in enumerate(parts):
             name = f"{number:05d}.parquet"
             table = validate_table(part, BUNDLE_GENES, path / "genes" / name)
-            pq.write_table(table, folder / "genes" / name, compression="zstd")
+            pq.write_table(table, folder / "genes" / name, compression="zstd", row_group_size=GENES_PER_GROUP)
         table = validate_table(variants, BUNDLE_VARIANTS, path / "variants.parquet")
         pq.write_table(table, folder / "variants.parquet", compression="zstd", row_group_size=VARIANTS_PER_GROUP)
         text = json.dumps({"format": FORMAT, "version": VERSION, **info}, indent=1, allow_nan=False)

@@ -85,7 +85,13 @@ def test_nothing_changed__tells_genes_that_failed_again(tmp_path, monkeypatch):
     assert run_study(config, tmp_path / "out", ONE, "predict").failed == 0  # of predictions no gene fails
 
 
-@pytest.mark.parametrize("name", ["gene_tests.parquet", "bundle/variants.parquet", "report.html", "null_models.tsv"])
+GONE = (
+    "gene_tests.parquet", "bundle/variants.parquet", "report.html", "null_models.tsv", "drivers.parquet",
+    "denoising.tsv", "mask_variants.parquet",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GONE)
 def test_nothing_changed__but_an_output_is_gone(tmp_path, read_tables, name):
     config = make_study(4).write(tmp_path / "study")
     out = run_study(config, tmp_path / "out", ONE).path
@@ -94,6 +100,18 @@ def test_nothing_changed__but_an_output_is_gone(tmp_path, read_tables, name):
     run_study(config, out, ONE)
     assert (out / name).exists()
     assert read_tables(out) == tables
+
+
+def test_nothing_changed__after_permutation_was_switched_off(tmp_path, monkeypatch):
+    study = make_study(4)
+    on = study.write(tmp_path / "study", permutation={"tests": ["cut-off"]})
+    out = run_study(on, tmp_path / "out", ONE, "meta").path
+    assert (out / "permutation_tests.parquet").exists()
+    off = study.write(tmp_path / "study")
+    run_study(off, out, ONE, "meta")
+    assert not (out / "permutation_tests.parquet").exists()
+    monkeypatch.setattr(run_module, "StudyRun", refuse(OpenedError))
+    assert run_study(off, out, ONE, "meta").failed == 0
 
 
 def change(path: Path) -> None:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.io.bundle import ROUNDING, list_array
+from pipeline.io.bundle_write import GENES_PER_GROUP
 from pipeline.io.null_models import ChromosomeModel
 from pipeline.io.results import write_parquet
 from pipeline.kernels.score_statistics import project_columns
@@ -44,7 +45,7 @@ def run_batch(task: BatchTask, null_models: Path, stamp: str) -> str:
     projected = _project_traits(context, model, carriers)
     write_shared(task, context, model, carriers)
     write_parquet(task.variants_part, _variant_table(task, context, model, carriers, parts, projected))
-    write_parquet(task.genes_part, _gene_table(task, context, locals_, parts, projected))
+    write_parquet(task.genes_part, _gene_table(task, context, locals_, parts, projected), GENES_PER_GROUP)
     return task.genes_part.name
 
 
