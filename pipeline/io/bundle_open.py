@@ -28,7 +28,7 @@ from pipeline.io.bundle_write import DIGESTS, bundle_files, digest_content
 from pipeline.schema import BUNDLE_GENES
 
 MAX_PARTS = 100_000
-PART = re.compile(r"genes/[A-Za-z0-9_.-]{1,100}\.parquet")
+PART = re.compile(r"(?:genes|calibrated|collapsed|replicates)/[A-Za-z0-9_.-]{1,100}\.parquet")
 DIGEST = re.compile(r"[0-9a-f]{32}")
 
 
@@ -117,7 +117,7 @@ def validate_bundle(bundle: Bundle) -> None:
     variants = VariantFile(bundle.path / "variants.parquet", info)
     variants.check()
     where: dict[str, str] = {}
-    for name in bundle_files(bundle.path)[2:]:
+    for name in (name for name in bundle_files(bundle.path) if name.startswith("genes/")):
         part = bundle.path / name
         table = read_bundle_table(part, BUNDLE_GENES)
         check_genes(table, info, variants, part)
@@ -168,6 +168,7 @@ def _unpack(path: Path, folder: Path) -> None:
             if name.casefold() in written or len(roots) > 1:
                 raise BundleError(f"{path}: {name} stands twice (capitals aside), or in two folders")
             written.add(name.casefold())
+            (folder / name).parent.mkdir(exist_ok=True)
             _write_member(tar, member, folder / name, path)
     if "study.json" not in written:
         raise BundleError(f"{path}: no study.json in it; pack the bundle folder (tar -cf STUDY.tar FOLDER)")

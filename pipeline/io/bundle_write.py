@@ -25,7 +25,7 @@ from pipeline.errors import InputError
 from pipeline.io.atomic import atomic_directory, atomic_path
 from pipeline.io.bundle import list_array
 from pipeline.io.bundle_check import FORMAT, VERSION
-from pipeline.schema import BUNDLE_GENES, BUNDLE_VARIANTS, validate_table
+from pipeline.schema import BUNDLE_GENES, BUNDLE_VARIANTS, OPTIONAL_TABLES, validate_table
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -158,9 +158,10 @@ def sign_bundle(path: str | Path) -> dict[str, str]:
 
 
 def bundle_files(path: Path) -> list[str]:
-    """Return the files that make a bundle, relative to it: study.json, variants.parquet, genes/*.parquet."""
-    genes = sorted(f"genes/{p.name}" for p in (path / "genes").glob("*.parquet"))
-    return ["study.json", "variants.parquet", *genes]
+    """Return the files that make a bundle, relative to it: study.json, variants.parquet, genes/, optional tables."""
+    folders = ("genes", *(table.name for table in OPTIONAL_TABLES))
+    parts = [f"{name}/{p.name}" for name in folders for p in sorted((path / name).glob("*.parquet"))]
+    return ["study.json", "variants.parquet", *parts]
 
 
 def digest_content(path: Path) -> str:

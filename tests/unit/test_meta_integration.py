@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +15,9 @@ import yaml
 from scipy.stats import chi2, combine_pvalues, norm
 
 from pipeline.config import MetaConfig, Tests, load_config
-from pipeline.errors import ConfigError, FormatError, InputError, MatchError
+from pipeline.errors import BundleError, ConfigError, FormatError, InputError, MatchError
 from pipeline.io.bundle import Bundle
+from pipeline.io.bundle_open import open_bundle
 from pipeline.io.catalogue import open_catalogue
 from pipeline.io.pathways import read_pathways
 from pipeline.kernels.collapsed import withhold_small_steps
@@ -280,6 +283,21 @@ def test_calibrate_auto__reaches_the_bounds_of_the_tests_without_further_keys(un
     assert (rows["note"] == "").all()
     shared = pd.concat([pd.read_parquet(path) for path in (out / "bundle" / "collapsed").glob("*.parquet")])
     assert {0.03, 0.5} <= set(np.concatenate(shared["threshold"].tolist()).tolist())
+
+
+def test_optional_tables__travel_in_a_tar_and_are_signed(bundles, tmp_path):
+    path = Path(shutil.copytree(bundles[0], tmp_path / "bundle"))
+    with tarfile.open(tmp_path / "b.tar", "w") as tar:
+        tar.add(path, "bundle")
+    opened = open_bundle(tmp_path / "b.tar", tmp_path)
+    for name in ("calibrated", "collapsed", "replicates"):
+        part = next((path / name).glob("*.parquet"))
+        assert (opened.path / name / part.name).read_bytes() == part.read_bytes()
+        content = part.read_bytes()
+        part.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
+        with pytest.raises(BundleError, match=f"{name}/{part.name}"):
+            open_bundle(path)
+        part.write_bytes(content)
 
 
 def test_ultra_rare__collapses_before_the_skat_family_where_calibrated(unbalanced, tmp_path):
