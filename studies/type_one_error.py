@@ -222,14 +222,15 @@ Quantitative and 1:1 rows use model variances. The first rows of 1:10 and 1:50 a
 `calibrate: auto`: variances from saddlepoint and enumeration, ultra-rare variants as one before the SKAT family. Rows
 `(model variance)` are those of `calibrate: none`, which R SKAT and seqMeta compute: they show what calibration mends.
 
-Not every cell is inside. ACAT-O is above at 0.05: the Cauchy combination is exact in the tail only. SKAT-O with flat
-weights is above at 1:1 by its published formula; `skat-o-exact` is inside. **At 1:50 the SKAT family (SKAT, SKAT-O,
-joint, heterogeneity) stays liberal by default: up to two and a half times the level at 0.001** and three to six times
-at 0.0001, where few are expected; the chi-square mixture takes for normal what 20 cases in a study do not make
-normal. Read such a p-value beside the burden's and ACAT-V's. Most cells in italics are discreteness: with 20 cases
-the score of a variant with ten carriers takes a dozen values, and a p-value that counts ties in full lies below its
-level more often than not. Searches (step-up, all-maf, groupings) draw normal scores, 4,000 replicates and a Pareto
-tail.
+Not every cell is inside. ACAT-O is above at 0.05 for quantitative and 1:1 traits: the Cauchy combination is exact in
+the tail only. SKAT-O with flat weights is above at 1:1 by its published formula; `skat-o-exact` is inside. At 1:10 no
+default cell is above. **At 1:50 several tests of the SKAT family stay liberal by default**: at 0.001 SKAT, SKAT-O and
+the joint test with Beta weights, SKAT with flat weights, and heterogeneity SKAT are up to two and a half times the
+level, because the chi-square mixture takes for normal what 20 cases in a study do not make normal. Read such a
+p-value beside the burden's and ACAT-V's. Many cells in italics of binary traits are discreteness: with few cases the
+score of a rare variant takes few values, and a p-value that counts ties in full lies below its level more often than
+not. For the italics of the quantitative trait no reason was established. Searches (step-up, all-maf, groupings) draw
+normal scores, 4,000 replicates and a Pareto tail.
 """
 
 
