@@ -25,7 +25,7 @@ from pipeline.io.bundle_check import (
 )
 from pipeline.io.bundle_variants import VariantFile
 from pipeline.io.bundle_write import DIGESTS, bundle_files, digest_content
-from pipeline.schema import BUNDLE_GENES
+from pipeline.schema import BUNDLE_GENES, OPTIONAL_TABLES
 
 MAX_PARTS = 100_000
 PART = re.compile(r"(?:genes|calibrated|collapsed|replicates)/[A-Za-z0-9_.-]{1,100}\.parquet")
@@ -70,6 +70,9 @@ def check_tree(path: Path) -> None:
         )
     if (path / "genes").is_symlink() or not (path / "genes").is_dir():
         raise BundleError(f"{path}/genes is no ordinary folder; the bundle is incomplete")
+    for name in (table.name for table in OPTIONAL_TABLES):
+        if (path / name).is_symlink():
+            raise BundleError(f"{path}/{name} is a link; a bundle has no links")
     names = bundle_files(path)
     if len(names) > MAX_PARTS:
         raise BundleError(f"{path}/genes has {len(names):,} files; the most accepted is {MAX_PARTS:,}")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from benchmarks import cluster_guide
 from pipeline.cluster import open_executor
 from pipeline.errors import LocomassError
 from pipeline.run import Resources, run_study
@@ -36,8 +39,6 @@ def queue() -> list[str]:
 
 def job_state(_: int) -> str:
     """Return the name of the Slurm job that this process belongs to."""
-    import os
-
     return os.environ["SLURM_JOB_NAME"]
 
 
@@ -65,3 +66,18 @@ def test_an_unknown_queue_is_told_in_slurms_words(cluster_file):
     path = cluster_file(queue="nowhere")
     with pytest.raises(LocomassError, match=r"slurm refused the job: .*nvalid partition"), open_executor(cluster=path):
         pass
+
+
+def test_the_commands_of_the_cluster_guide_run_as_they_stand(tmp_path, capfd):
+    page = (Path(__file__).parents[2] / "docs" / "cluster.md").read_text(encoding="utf-8")
+    commands = cluster_guide.read_commands(page)
+    assert [c.split()[0] for c in commands].count("sbatch") == 2
+    cluster_guide.make_study(tmp_path / "work")
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    for command in commands:
+        cluster_guide.run(command, tmp_path / "work", environment)
+    said = capfd.readouterr().out
+    assert [f"$ {c}" for c in commands] == [line for line in said.splitlines() if line.startswith("$ ")]
+    results = tmp_path / "work" / "results"
+    tables = [(results / name / "gene_tests.tsv.gz").read_bytes() for name in ("study", "by-hand")]
+    assert tables[0] == tables[1]

@@ -298,6 +298,12 @@ def test_optional_tables__travel_in_a_tar_and_are_signed(bundles, tmp_path):
         with pytest.raises(BundleError, match=f"{name}/{part.name}"):
             open_bundle(path)
         part.write_bytes(content)
+        (path / name).rename(tmp_path / name)
+        (path / name).symlink_to(tmp_path / name)
+        with pytest.raises(BundleError, match=f"{name} is a link"):
+            open_bundle(path)
+        (path / name).unlink()
+        (tmp_path / name).rename(path / name)
 
 
 def test_ultra_rare__collapses_before_the_skat_family_where_calibrated(unbalanced, tmp_path):
