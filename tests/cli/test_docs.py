@@ -195,7 +195,7 @@ def test_notebook_runs(capsys):
 def test_readme_has_the_two_commands():
     lines = (ROOT / "README.md").read_text().splitlines()
     assert lines.count("python3 -m venv .venv && .venv/bin/pip install -q . && .venv/bin/locomass demo") == 1
-    tests = "python3 -m venv .venv && .venv/bin/pip install -q -e '.[test]' && .venv/bin/python -m pytest"
+    tests = "python3 -m venv --clear .venv && .venv/bin/pip install -q -e '.[test]' && .venv/bin/python -m pytest"
     assert [x for x in lines if re.search(r"^python3 -m venv .*pytest$", x)] == [tests]
 
 
