@@ -105,7 +105,12 @@ class ThreadExecutor:
     def run(
         self, function: Callable[[Any], Any], items: Sequence[Any], done: Callable[[], None] | None = None
     ) -> list[Any]:
-        """Run the tasks on threads, BLAS limited to one thread each."""
+        """Run the tasks on threads, BLAS limited to one thread each.
+
+        When a task fails, those that already run are waited for: nothing goes on behind the error's back.
+        """
+        from concurrent.futures import ThreadPoolExecutor
+
         import dask
         from dask.threaded import get as run_on_threads
         from threadpoolctl import threadpool_limits
@@ -121,8 +126,9 @@ class ThreadExecutor:
                 return [task(items[0])]
             # calls without arguments: Dask would walk through every field of an item that is a dataclass
             tasks = [dask.delayed(partial(task, item), pure=False, traverse=False)() for item in items]
-            # the function, not its name: to look up a name Dask imports `distributed`, a third of a second
-            return list(dask.compute(*tasks, scheduler=run_on_threads, num_workers=self.threads))
+            with ThreadPoolExecutor(self.threads) as pool:
+                # the function, not its name: to look up a name Dask imports `distributed`, a third of a second
+                return list(dask.compute(*tasks, scheduler=run_on_threads, num_workers=self.threads, pool=pool))
 
 
 class ClusterExecutor:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -222,3 +224,20 @@ def test_threads__an_error_comes_through():
 
     with open_executor(threads=2) as executor, pytest.raises(LocomassError, match="bad"):
         executor.run(fail, [1, 2])
+
+
+def test_threads__when_a_task_fails_running_ones_end_first():
+    """Or they would go on, reading files and writing parts, while the program reports the error and exits."""
+    started, ended = threading.Event(), threading.Event()
+
+    def task(x: int) -> None:
+        if x == 1:
+            started.wait(10)
+            raise LocomassError("bad")
+        started.set()
+        time.sleep(0.3)
+        ended.set()
+
+    with open_executor(threads=2) as executor, pytest.raises(LocomassError, match="bad"):
+        executor.run(task, [0, 1])
+    assert ended.is_set()
