@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import pickle
 import shlex
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
@@ -131,6 +133,17 @@ class ThreadExecutor:
                 return list(dask.compute(*tasks, scheduler=run_on_threads, num_workers=self.threads, pool=pool))
 
 
+@dataclass(frozen=True)
+class Packed:
+    """A function of pickled items: a task travels as one piece, not as a frame for every small array in it."""
+
+    function: Callable[[Any], Any]
+
+    def __call__(self, item: bytes) -> Any:
+        """Return the function of the item."""
+        return self.function(pickle.loads(item))
+
+
 class ClusterExecutor:
     """The workers of a `distributed` scheduler; a lost worker's tasks run again elsewhere."""
 
@@ -150,13 +163,16 @@ class ClusterExecutor:
 
         from distributed import KilledWorker, as_completed
         from distributed.comm import CommClosedError
+        from distributed.protocol.pickle import dumps
 
         results: list[Any] = [None] * len(items)
         place: dict[str, int] = {}
         try:
             waiting = as_completed(loop=self.client.loop, with_results=True)
             for start in range(0, len(items), TASKS_PER_MESSAGE):
-                futures = self.client.map(function, list(items[start : start + TASKS_PER_MESSAGE]), pure=False)
+                futures = self.client.map(
+                    Packed(function), [dumps(item) for item in items[start : start + TASKS_PER_MESSAGE]], pure=False
+                )
                 place.update({future.key: start + k for k, future in enumerate(futures)})
                 waiting.update(futures)
                 del futures
