@@ -18,14 +18,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.errors import BundleError
-from pipeline.io.bundle_check import (
-    check_genes,
-    check_variants_distinct,
-    open_bundle_table,
-    read_bundle_table,
-    read_row_group,
-    read_study,
-)
+from pipeline.io.bundle_check import check_genes, check_variants_distinct, read_study
+from pipeline.io.bundle_tables import RowGroups, open_bundle_table, read_bundle_table
 from pipeline.io.bundle_variants import STORE, VariantFile, matrix_of
 from pipeline.kernels.score_statistics import add_information, cancel_rounding, information_matrix
 from pipeline.schema import (
@@ -240,8 +234,9 @@ class Bundle:
         """Return the genes of these names that the study has."""
         out: dict[str, StudyGene] = {}
         for part, (members, groups) in self._find(names).items():
-            table = pa.concat_tables(self._read_group(part, group) for group in groups)
+            table = self._read_groups(part, groups)
             chosen = table.filter(pc.is_in(table["gene"], pa.array(members)))
+            check_genes(chosen, self.info, self.variant_file, self.path / "genes" / part)
             try:
                 out.update(self._decode(chosen))
                 self._add_shared(out, part, members)
@@ -316,17 +311,17 @@ class Bundle:
                 U = np.array(row["U"], np.float64).reshape(-1, len(row["variant"]))
                 genes[row["gene"]].replicates[row["trait"]] = U[:, kept]
 
-    def _read_group(self, name: str, g: int) -> pa.Table:
-        """Read and check a row group of a part of genes/; those read last stay in memory."""
+    def _read_groups(self, name: str, groups: Sequence[int]) -> pa.Table:
+        """Read row groups of a part of genes/; those read last stay in memory, their content not yet checked."""
         path = self.path / "genes" / name
-
-        def read() -> pa.Table:
-            table = read_row_group(path, BUNDLE_GENES, g)
-            check_genes(table, self.info, self.variant_file, path)
-            return table
-
         status = path.stat()
-        return STORE.get((str(path), status.st_mtime_ns, status.st_size, g), read, lambda table: table.nbytes)
+        stamp = (str(path), status.st_mtime_ns, status.st_size)
+        with RowGroups(path, BUNDLE_GENES) as file:
+            tables = [
+                STORE.get((*stamp, g), lambda g=g: file.read(g), lambda table: table.nbytes)  # type: ignore[misc]
+                for g in groups
+            ]
+        return pa.concat_tables(tables)
 
     def information(self, gene: StudyGene, trait: str) -> Floats:
         """Return (m, m) ``K = G'WG - B'B - b'b``; V of the trait is K / sigma2; exactly zero where nothing varies."""

@@ -1,15 +1,11 @@
-"""A bundle from somebody else is untrusted input: what study.json and each table must be before it is used.
+"""A bundle from somebody else is untrusted input: what study.json, and the content of each table, must be.
 
-Sizes are read from file and Parquet metadata before any content is decoded, so that a small file cannot ask for much
-memory. Every refusal is a `BundleError` that names the file and the reason. Nothing here executes, or writes, anything.
+Every refusal is a `BundleError` that names the file and the reason. Nothing here executes, or writes, anything.
 """
 
 from __future__ import annotations
 
-import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
@@ -18,23 +14,15 @@ import msgspec
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from pipeline.errors import BundleError, FormatError
-from pipeline.schema import BUNDLE_VARIANTS, TableSchema, validate_table
+from pipeline.errors import BundleError
+from pipeline.io.bundle_tables import MAX_JSON_BYTES, check_file
+from pipeline.kernels.score_statistics import diagonals_of_genes
 
 FORMAT, VERSION = "locomass-study-bundle", 1
 
-MAX_JSON_BYTES = 64 << 20
-MAX_FILE_BYTES = 16 << 30  # of one Parquet file on disk
-MAX_DECODED_BYTES = 8 << 30  # of one Parquet file in memory
-MAX_VARIANTS = 100_000_000
-MAX_ROWS_PER_PART = 5_000_000
-MAX_TEXT = 10_000  # characters of a text
-MAX_TEXT_BYTES = 2 << 30  # of one column of texts, each row's counted, however well a file repeats them
 MAX_POSITION = 9_999_999_999
 MAX_ALLELE = 10_000
 MAX_SAMPLES = 1_000_000_000
@@ -139,185 +127,6 @@ def _check_names(study: StudyDescription, path: Path) -> None:
         for name in c.traits:
             if name not in traits or traits[name].covariance != c.name:
                 raise BundleError(f"{path}: covariance '{c.name}' lists '{name}', which is no trait of it")
-
-
-def check_file(path: Path, max_bytes: int) -> None:
-    """Raise unless ``path`` is an ordinary file (no link) of bounded size."""
-    try:
-        status = path.lstat()
-    except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error.strerror}; the bundle is incomplete") from None
-    if not stat.S_ISREG(status.st_mode):
-        kind = "a link" if stat.S_ISLNK(status.st_mode) else "no ordinary file"
-        raise BundleError(f"{path} is {kind}; a bundle holds ordinary files only")
-    if status.st_size > max_bytes:
-        raise BundleError(f"{path} has {status.st_size:,} bytes; the most accepted is {max_bytes:,}")
-
-
-def read_bundle_table(path: Path, schema: TableSchema, columns: Sequence[str] = ()) -> pa.Table:
-    """Read a Parquet file of a bundle after its metadata has passed.
-
-    Args:
-        path: the file.
-        schema: what it must be.
-        columns: those to read; all when not given.
-
-    Raises:
-        BundleError: a link, damaged, of another schema, too large on disk or (by its metadata) in memory, with nulls,
-            or with more content than its metadata say.
-    """
-    if columns:
-        schema = replace(schema, columns=tuple(c for c in schema.columns if c.name in columns))
-    with open_bundle_table(path, schema) as (file, promised):
-        table = _read_columns(lambda names: file.read(columns=names, use_pandas_metadata=False), path, schema)
-    for column in schema.columns:
-        _check_values(table.column(column.name), promised.get(column.name, 0), column.name, path)
-    return table
-
-
-def read_row_group(path: Path, schema: TableSchema, g: int) -> pa.Table:
-    """Read one row group of a Parquet file of a bundle; a file without row groups gives an empty table.
-
-    Raises:
-        BundleError: as `read_bundle_table`.
-    """
-    with open_bundle_table(path, schema) as (file, _):
-        if not file.metadata.num_row_groups:
-            return schema.arrow.empty_table()
-        promised = _promised_values(file.metadata, [g])
-        table = _read_columns(
-            lambda columns: file.read_row_group(g, columns=columns, use_threads=False, use_pandas_metadata=False),
-            path,
-            schema,
-        )
-    for column in schema.columns:
-        _check_values(table.column(column.name), promised.get(column.name, 0), column.name, path)
-    return table
-
-
-@contextmanager
-def open_bundle_table(path: Path, schema: TableSchema) -> Iterator[tuple[Any, dict[str, int]]]:
-    """Open a Parquet file of a bundle whose metadata pass; give it with the number of values of each column.
-
-    Raises:
-        BundleError: a link, damaged, of another schema, too large on disk or (by its metadata) in memory.
-    """
-    check_file(path, MAX_FILE_BYTES)
-    texts = [c.name for c in schema.columns if c.type == pa.string()]
-    try:
-        file = _open_parquet(path, texts)
-    except KeyError:  # a column is missing: the check of the metadata says which
-        file = _open_parquet(path, [])
-    with file:
-        yield file, _check_metadata(file, path, schema)
-
-
-def _open_parquet(path: Path, texts: list[str]) -> Any:
-    """Open a Parquet file whose texts are to be read as a dictionary."""
-    try:
-        return pq.ParquetFile(
-            path, thrift_string_size_limit=MAX_JSON_BYTES, thrift_container_size_limit=10_000_000, memory_map=False,
-            read_dictionary=texts,
-        )  # fmt: skip
-    except (OSError, ValueError, pa.ArrowException, MemoryError) as error:
-        raise _damaged(path, error) from None
-
-
-def _read_columns(read: Callable[[list[str]], pa.Table], path: Path, schema: TableSchema) -> pa.Table:
-    """Read the columns of a schema."""
-    try:
-        # a stranger's metadata go: pandas would follow them
-        table = read([c.name for c in schema.columns]).replace_schema_metadata(None)
-    except (OSError, ValueError, pa.ArrowException, MemoryError) as error:
-        raise _damaged(path, error) from None
-    try:
-        return validate_table(_expand_texts(table, path), schema, path)
-    except FormatError as error:
-        raise BundleError(str(error)) from None
-
-
-def _expand_texts(table: pa.Table, path: Path) -> pa.Table:
-    """Return the table with plain texts, which were read as a dictionary: five million rows may share one long text.
-
-    Raises:
-        BundleError: a text is too long, or all of a column's are.
-    """
-    for at, name in enumerate(table.column_names):
-        column = table.column(name)
-        if not pa.types.is_dictionary(column.type):
-            continue
-        total = 0
-        for chunk in column.chunks:
-            lengths = np.asarray(pc.binary_length(chunk.dictionary).fill_null(0), np.int64)
-            if lengths.max(initial=0) > 4 * MAX_TEXT:
-                raise BundleError(f"{path}: column '{name}' has a text of {lengths.max():,} bytes; expected names")
-            used = chunk.indices.drop_null().to_numpy()
-            total += int(lengths[used].sum()) if len(lengths) else 0
-        if total > MAX_TEXT_BYTES:
-            raise BundleError(
-                f"{path}: {path.stat().st_size:,} bytes whose column '{name}' would take {total:,} in memory; the most "
-                f"accepted is {MAX_TEXT_BYTES:,}"
-            )
-        table = table.set_column(at, name, column.cast(pa.string()))
-    return table
-
-
-def _damaged(path: Path, error: BaseException) -> BundleError:
-    return BundleError(f"{path} is damaged or cut short: {str(error)[:300]}")
-
-
-def _check_metadata(file: Any, path: Path, schema: TableSchema) -> dict[str, int]:
-    """Check sizes and columns that the metadata promise; return the number of values of each column."""
-    metadata = file.metadata
-    limit = MAX_VARIANTS if schema.name == BUNDLE_VARIANTS.name else MAX_ROWS_PER_PART
-    if metadata.num_rows > limit or metadata.num_row_groups > limit:
-        raise BundleError(f"{path}: {metadata.num_rows:,} rows; the most accepted is {limit:,}")
-    names = file.schema_arrow.names
-    for column in schema.columns:
-        if names.count(column.name) != 1:
-            count = names.count(column.name)
-            raise BundleError(f"{path}: {count} columns '{column.name}', expected 1 ({column.meaning})")
-        found = file.schema_arrow.field(column.name).type
-        found = found.value_type if pa.types.is_dictionary(found) else found
-        if found != column.type:
-            raise BundleError(f"{path}: column '{column.name}' has type {found}, expected {column.type}")
-    values = _promised_values(metadata, range(metadata.num_row_groups))
-    decoded = 0
-    for g in range(metadata.num_row_groups):
-        group = metadata.row_group(g)
-        for c in range(group.num_columns):
-            chunk = group.column(c)
-            decoded += max(chunk.total_uncompressed_size, 8 * chunk.num_values)
-    if decoded > MAX_DECODED_BYTES:
-        raise BundleError(
-            f"{path}: {path.stat().st_size:,} bytes that would take {decoded:,} in memory; the most accepted is "
-            f"{MAX_DECODED_BYTES:,}"
-        )
-    return values
-
-
-def _promised_values(metadata: Any, groups: Iterable[int]) -> dict[str, int]:
-    """Return the number of values of each column in some row groups, by the metadata."""
-    values: dict[str, int] = {}
-    for g in groups:
-        group = metadata.row_group(g)
-        for c in range(group.num_columns):
-            chunk = group.column(c)
-            name = chunk.path_in_schema.split(".")[0]
-            values[name] = values.get(name, 0) + chunk.num_values
-    return values
-
-
-def _check_values(column: pa.ChunkedArray, promised: int, name: str, path: Path) -> None:
-    """Raise when a column has nulls, or more values than promised."""
-    chunks = column.chunks
-    nested = pa.types.is_list(column.type)
-    found = sum(len(c.flatten()) if nested else len(c) for c in chunks)
-    if found > promised:
-        raise BundleError(f"{path}: column '{name}' has {found:,} values, its metadata say {promised:,}")
-    nulls = column.null_count + (sum(c.flatten().null_count for c in chunks) if nested else 0)
-    if nulls:
-        raise BundleError(f"{path}: column '{name}' has {nulls:,} nulls; expected a value in every row")
 
 
 def _lists(table: pa.Table, name: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
@@ -468,29 +277,29 @@ def _check_diagonals(
 ) -> None:
     """Raise unless V_jj of the genes' variants, (k, T), is the diagonal of every ``(G'WG - B'B - b'b) / sigma2``."""
     index = {t["name"]: k for k, t in enumerate(info["traits"])}
-    traits = {c["name"]: np.array([index[t] for t in c["traits"]]) for c in info["covariances"]}
+    traits_of = {c["name"]: np.array([index[t] for t in c["traits"]]) for c in info["covariances"]}
     bounds = {name: np.concatenate(([0], np.cumsum(n))) for name, n in length.items()}
-    labels = (table.column(c).to_pylist() for c in ("gene", "chromosome", "covariance"))
-    for k, (gene, chromosome, covariance) in enumerate(zip(*labels, strict=True)):
-        cell = {name: flat[name][bounds[name][k] : bounds[name][k + 1]] for name in flat}
-        t, variant = traits[covariance], cell["variant"]
-        m = len(variant)
-        if not m:
-            continue
-        square = np.zeros(m)
-        on = cell["row"] == cell["column"]
-        square[cell["row"][on]] = cell["value"][on]
-        b = cell["b"].reshape(len(t), -1, m)
-        scale = np.array([_sigma2(info["traits"][i], chromosome, path) for i in t])[:, None]
-        found = (square - (cell["B"].reshape(-1, m) ** 2).sum(axis=0) - (b**2).sum(axis=1)) / scale
-        expected = V[bounds["variant"][k] : bounds["variant"][k + 1], t].T
-        wrong = np.abs(found - expected) > V_TOLERANCE * np.abs(expected) + ROUNDING * np.abs(square) / scale
-        if wrong.any():
-            i, j = np.argwhere(wrong)[0]
-            raise BundleError(
-                f"{path}: gene '{gene[:40]}', trait '{info['traits'][t[i]]['name']}': V_jj of its variant {j} is "
-                f"{found[i, j]:.6g} by (G'WG - B'B - b'b) / sigma2, but {expected[i, j]:.6g} in variants.parquet"
-            )
+    labels = [table.column(c).to_pylist() for c in ("gene", "chromosome", "covariance")]
+    traits = [traits_of[covariance] for covariance in labels[2]]
+    pairs = zip(labels[1], traits, strict=True)
+    scale = [_sigma2(info["traits"][i], chromosome, path) for chromosome, at in pairs for i in at]
+    n_traits = np.array([len(at) for at in traits], np.int64)
+    found, square = diagonals_of_genes(
+        n_traits, np.array(scale), bounds["variant"], bounds["row"], flat["row"], flat["column"], flat["value"],
+        bounds["B"], flat["B"], bounds["b"], flat["b"],
+    )  # fmt: skip
+    of = np.repeat(np.arange(len(traits)), length["variant"] * n_traits)  # which gene
+    ends = zip(bounds["variant"][:-1], bounds["variant"][1:], traits, strict=True)
+    expected = np.concatenate([V[low:high, at].T.ravel() for low, high, at in ends] or [np.empty(0)])
+    wrong = np.flatnonzero(np.abs(found - expected) > V_TOLERANCE * np.abs(expected) + ROUNDING * square)
+    if len(wrong):
+        at = wrong[0]
+        k = of[at]
+        i, j = divmod(int(at - np.searchsorted(of, k)), int(length["variant"][k]))
+        raise BundleError(
+            f"{path}: gene '{labels[0][k][:40]}', trait '{info['traits'][traits[k][i]]['name']}': V_jj of its variant "
+            f"{j} is {found[at]:.6g} by (G'WG - B'B - b'b) / sigma2, but {expected[at]:.6g} in variants.parquet"
+        )
 
 
 def _sigma2(trait: dict[str, Any], chromosome: str, path: Path) -> float:

@@ -15,14 +15,8 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.errors import BundleError
 from pipeline.io.bundle import Bundle
-from pipeline.io.bundle_check import (
-    MAX_FILE_BYTES,
-    MAX_JSON_BYTES,
-    check_file,
-    check_genes,
-    read_bundle_table,
-    read_study,
-)
+from pipeline.io.bundle_check import check_genes, read_study
+from pipeline.io.bundle_tables import MAX_FILE_BYTES, MAX_JSON_BYTES, check_file, read_bundle_table
 from pipeline.io.bundle_variants import VariantFile
 from pipeline.io.bundle_write import DIGESTS, bundle_files, digest_content
 from pipeline.schema import BUNDLE_GENES, OPTIONAL_TABLES

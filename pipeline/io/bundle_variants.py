@@ -17,12 +17,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.io.bundle_check import (
-    check_variant_group,
-    check_variants_distinct,
-    open_bundle_table,
-    read_row_group,
-)
+from pipeline.io.bundle_check import check_variant_group, check_variants_distinct
+from pipeline.io.bundle_tables import RowGroups, open_bundle_table
 from pipeline.schema import BUNDLE_VARIANTS
 
 Floats = NDArray[np.float64]
@@ -165,6 +161,7 @@ class VariantFile:
 
     def _read(self, g: int) -> pa.Table:
         """Read and check one row group; an empty file has none, and is an empty table."""
-        table = read_row_group(self.path, BUNDLE_VARIANTS, g)
+        with RowGroups(self.path, BUNDLE_VARIANTS) as file:
+            table = file.read(g)
         check_variant_group(table, self._info, self.path, int(self._bounds[g]))
         return table

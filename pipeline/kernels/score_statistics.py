@@ -233,6 +233,60 @@ def add_information(
 
 
 @njit(cache=True, nogil=True)
+def diagonals_of_genes(
+    n_traits: NDArray[np.int64],
+    sigma2: Floats,
+    variants: NDArray[np.int64],
+    entries: NDArray[np.int64],
+    row: NDArray[np.int32],
+    column: NDArray[np.int32],
+    value: Floats,
+    projections: NDArray[np.int64],
+    B: Floats,
+    own: NDArray[np.int64],
+    b: Floats,
+) -> tuple[Floats, Floats]:
+    """Return ``V_jj = (G'WG - B'B - b_t'b_t)_jj / sigma2_t`` of the variants j of many genes k, and G'WG_jj / sigma2_t.
+
+    Args:
+        n_traits: (K,) T_k.
+        sigma2: (sum_k T_k,) gene by gene.
+        variants, entries, projections, own: (K + 1,) where each gene begins in its variants, and in the arrays below.
+        row, column, value: sparse lower triangles of G'WG.
+        B: (p_k, m_k) of each gene, row by row; b: (T_k, q_k, m_k) of each gene.
+
+    Returns:
+        two arrays of length ``sum_k T_k m_k``: gene by gene, trait by trait, variant by variant.
+    """
+    total = 0
+    for k in range(n_traits.shape[0]):
+        total += n_traits[k] * (variants[k + 1] - variants[k])
+    V, squares = np.empty(total), np.empty(total)
+    at = first = 0
+    for k in range(n_traits.shape[0]):
+        m = variants[k + 1] - variants[k]
+        square, rest = np.zeros(m), np.zeros(m)
+        for e in range(entries[k], entries[k + 1]):
+            if row[e] == column[e]:
+                square[row[e]] += value[e]
+        for e in range(projections[k], projections[k + 1]):
+            rest[(e - projections[k]) % m] += B[e] ** 2
+        size = (own[k + 1] - own[k]) // n_traits[k]
+        for t in range(n_traits[k]):
+            for j in range(m):
+                V[at + j] = square[j] - rest[j]
+                squares[at + j] = square[j] / sigma2[first + t]
+            start = own[k] + t * size
+            for e in range(start, start + size):
+                V[at + (e - start) % m] -= b[e] ** 2
+            for j in range(m):
+                V[at + j] /= sigma2[first + t]
+            at += m
+        first += n_traits[k]
+    return V, squares
+
+
+@njit(cache=True, nogil=True)
 def burden_variances(W: Floats, row: NDArray[np.int32], column: NDArray[np.int32], value: Floats, B: Floats) -> Floats:
     """Return ``w'(G'WG - B'B)w`` of several weight vectors, zero where rounding is all that is left.
 

@@ -19,6 +19,7 @@ from pipeline.stages.meta.unite import TraitGroup, UnionFrequency, UnionGene, gr
 
 Floats = NDArray[np.float64]
 Key = tuple[int, str, str]
+STUDY_GENES_AT_ONCE = 2_000  # genes times studies in memory
 MAX_VARIANTS = 1500  # a gene with more has no information matrix made for its page
 
 
@@ -88,14 +89,17 @@ def read_gene_burdens(bundles: Sequence[Bundle], genes: Sequence[Wanted]) -> dic
     Frequencies are pooled over the studies; the minor allele is counted.
     """
     groups = group_traits(bundles) if bundles else []
-    known = [bundle.read_genes(wanted.gene for wanted in genes) for bundle in bundles]
+    at_once = max(1, STUDY_GENES_AT_ONCE // max(1, len(bundles)))
     out = {}
-    for wanted in genes:
-        found = {k: genes_of[wanted.gene] for k, genes_of in enumerate(known) if wanted.gene in genes_of}
-        if found:
-            union = unite_gene(_request(wanted.gene, wanted.chromosome), found)
-            keys = unordered_key(union.position, union.ref, union.alt)
-            out[wanted.gene] = GeneVariants(keys, list(_burdens(bundles, union, keys, wanted, groups)))
+    for start in range(0, len(genes), at_once):
+        batch = genes[start : start + at_once]
+        known = [bundle.read_genes(wanted.gene for wanted in batch) for bundle in bundles]
+        for wanted in batch:
+            found = {k: genes_of[wanted.gene] for k, genes_of in enumerate(known) if wanted.gene in genes_of}
+            if found:
+                union = unite_gene(_request(wanted.gene, wanted.chromosome), found)
+                keys = unordered_key(union.position, union.ref, union.alt)
+                out[wanted.gene] = GeneVariants(keys, list(_burdens(bundles, union, keys, wanted, groups)))
     return out
 
 

@@ -95,7 +95,8 @@ def make_panels(tests: GeneTests, bundles: Sequence[Bundle], results: Path, audi
     names, genes = tests.label["trait"].labels, {p.gene for p in panels}
     membership = read_mask_variants(results / MASK_VARIANTS.name, genes)
     wanted = [
-        Wanted(p.gene, p.chromosome, _choose_burdens(tests, p), _membership(membership, p.gene, tests)) for p in panels
+        Wanted(p.gene, p.chromosome, _choose_burdens(tests, p), _membership(membership, p.gene, tests))
+        for p in sorted(panels, key=lambda p: (p.chromosome, p.start))  # as bundles are laid out
     ]
     united = read_gene_burdens(bundles, wanted)
     singles = _read_singles(

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import BundleError
-from pipeline.io import bundle_check
+from pipeline.io import bundle_check, bundle_tables
 from pipeline.io.bundle import list_array
 from pipeline.io.bundle_open import open_bundle, validate_bundle, verify_digests
 from pipeline.io.bundle_write import sign_bundle, write_trait_bundle
@@ -232,7 +232,7 @@ def test_parquet__a_small_file_that_asks_for_much_memory(bundle):
 
 def test_parquet__bomb_in_a_list(bundle, monkeypatch):
     """One row whose list is long: rows are few, the metadata tell the values."""
-    monkeypatch.setattr(bundle_check, "MAX_DECODED_BYTES", 10_000_000)
+    monkeypatch.setattr(bundle_tables, "MAX_DECODED_BYTES", 10_000_000)
     table = pq.read_table(bundle / GENES)
     long = list_array([np.zeros(2_000_000), *[np.empty(0)] * (len(table) - 1)], pa.float64())
     table = table.set_column(table.column_names.index("B"), "B", long)
@@ -265,7 +265,7 @@ def test_parquet__one_text_without_end(bundle):
 
 def test_parquet__more_rows_declared_than_there_are(bundle, monkeypatch):
     """The footer is what sizes are judged by: a limit on rows holds before a page is read."""
-    monkeypatch.setattr(bundle_check, "MAX_VARIANTS", 10)
+    monkeypatch.setattr(bundle_tables, "MAX_VARIANTS", 10)
     refuse(bundle, "24 rows; the most accepted is 10")
 
 
