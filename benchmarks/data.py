@@ -12,7 +12,7 @@ from pipeline.simulate.rare import Spectrum, write_rare_fileset
 
 SAMPLES, VARIANTS = 20_000, 40_000  # 1,000 genes of 40
 COMMON = 50_000
-SCALING_SAMPLES = (5_000, 10_000, 20_000, 40_000)
+SCALING_SAMPLES = (10_000, 20_000, 40_000, 80_000)
 SCALING_VARIANTS = (5_000, 10_000, 20_000, 40_000)
 TWO_MASKS = "M2 LoF,missense\nM3 LoF,missense,synonymous\n"
 TESTS = "tests:\n  names: [{names}]\n  max_maf: [0.01]\n  weights: [{weights}]\n"

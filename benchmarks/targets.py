@@ -40,6 +40,11 @@ def judge(measured: dict[str, Usage], numbers: dict[str, dict[str, float]]) -> s
             "20,000 genes x 2 masks x 3 tests, CPU s", "<=", 10.0,
             lambda: number("gene tests alone", "seconds for 20,000 genes x 2 masks x 3 tests"),
         ),
+        ("67 variants x 100,000 permutations, CPU s", "<=", 20.0, lambda: cpu("step-up by permutation")),
+        (
+            "sweep of 1.05 million variants, CPU s", "<=", 0.2,
+            lambda: number("Gibbs sweep of LDpred2", "seconds per sweep"),
+        ),
         ("locomass --help, wall s", "<=", 0.3, lambda: measured["locomass --help"].wall),
         ("small run, wall s", "<=", 3.0, lambda: measured["locomass run, small"].wall),
         ("50 studies x 2,000 genes, wall s", "<=", 60.0, lambda: measured["locomass meta, 2,000 genes"].wall),

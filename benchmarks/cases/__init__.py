@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks.cases import consortium, genotypes, kernels, large, scores, stages
+from benchmarks.cases import consortium, genotypes, kernels, large, scores, searches, stages
 from benchmarks.cases.base import Case
 
-CASES: dict[str, Case] = {
-    case.name: case for module in (genotypes, stages, scores, kernels, consortium, large) for case in module.CASES
-}
+_MODULES = (genotypes, stages, scores, kernels, searches, consortium, large)
+CASES: dict[str, Case] = {case.name: case for module in _MODULES for case in module.CASES}

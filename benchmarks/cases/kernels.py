@@ -171,6 +171,6 @@ CASES = [
         "scan, growth", "rates", VARIANTS // 2, f"{SAMPLES:,} x {VARIANTS // 2:,}", partial(shares, "growth"), once=True
     ),
     Case("further traits", "rates", VARIANTS, f"{SAMPLES:,} x {VARIANTS:,}", traits, once=True),
-    Case("exponents of the genotype pass", "rates", 1, "5,000 to 40,000", exponents, once=True),
+    Case("exponents of the genotype pass", "rates", 1, "10,000 to 80,000 samples", exponents, once=True),
     Case("gene tests alone", "rates", GENES, "500 genes x 2 masks, times 40", twenty_thousand_genes, once=True),
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -247,25 +246,3 @@ def test_search_individuals__raises_on_what_does_not_fit():
         search_individuals(G, IndividualTrait(np.arange(5.0)), [Search("s")], V=np.eye(2))
     with pytest.raises(StatisticsError, match="constant"):
         search_individuals(G, IndividualTrait(np.ones(5)), [Search("s")])
-
-
-def run_authors_example(n_permutations):
-    """67 variants of frequency about 1/k in 2,000 people, empirical variance, signs from the data, both weights."""
-    G, y = draw_genotypes(67, 2000, 67), np.random.default_rng(1).normal(size=2000)
-    search = Search("step-up", None, "both", "data", "empirical")
-    start = time.perf_counter()
-    resampling = Resampling(max_permutations=n_permutations, exceedances=n_permutations)
-    result = search_individuals(sparse(G), IndividualTrait(y), [search], resampling)["step-up"]
-    assert result.detail["permutations"][0] == n_permutations
-    return time.perf_counter() - start
-
-
-@pytest.mark.slow
-def test_speed_of_the_authors_example():
-    run_authors_example(100)
-    assert run_authors_example(100_000) < 20.0
-
-
-def test_speed_of_a_tenth_of_the_authors_example():
-    run_authors_example(100)
-    assert run_authors_example(10_000) < 5.0  # 0.4 s on an idle core
