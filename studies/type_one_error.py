@@ -2,7 +2,7 @@
 
     python -m studies.type_one_error --minutes 25 --checkpoint type-one-error.json
 
-Two studies of 1,000 samples, genes of 30 independent variants (minor allele frequencies 0.0005 to 0.05, log-uniform).
+Two studies of 1,000 samples, or of 5,000, genes of 30 independent variants (minor allele frequencies 0.0005 to 0.05, log-uniform).
 Phenotypes are drawn independently of the genotypes, hundreds at a time for every gene: normal, or binary with a
 fixed number of cases in each study. Each study has an intercept; (U, V) are summed over both. The main rows are what
 `tests.calibrate: auto` reports: model variances for quantitative traits and 1:1, calibrated ones and ultra-rare
@@ -16,7 +16,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +33,7 @@ from pipeline.gene_tests.step_up import StepUpParameters
 
 Floats = NDArray[np.float64]
 ALPHAS = (0.05, 0.01, 1e-3, 1e-4)
-SCENARIOS = {"quantitative": None, "binary 1:1": 0.5, "binary 1:10": 1 / 11, "binary 1:50": 1 / 51}
-N, M, N_STUDIES = 1000, 30, 2
+M, N_STUDIES = 30, 2
 TRAITS, CALIBRATED = 1500, 300  # phenotypes of a gene, and those of them whose variances are calibrated
 SEARCHES = ("step-up", "all-maf", "groupings")
 SLOW = ("skat-o-exact", "random-effects", "vt")  # one phenotype at a time, a part of the phenotypes
@@ -43,7 +42,35 @@ SLOW_PART, SEARCHED_PART = 0.2, 0.1
 ULTRA_RARE = 10.0
 
 
-def draw_gene(rng: np.random.Generator, n: int = N, m: int = M) -> Floats:
+@dataclass(frozen=True)
+class Scenario:
+    """A kind of phenotype.
+
+    Attributes:
+        share: of cases; None for a quantitative trait.
+        n: samples of each study.
+    """
+
+    share: float | None
+    n: int = 1000
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether `calibrate: auto` calibrates it."""
+        return self.share is not None and self.share < UNBALANCED_SHARE
+
+
+SCENARIOS = {
+    "quantitative": Scenario(None),
+    "binary 1:1": Scenario(1 / 2),
+    "binary 1:10": Scenario(1 / 11),
+    "binary 1:50": Scenario(1 / 51),
+    "binary 1:10, studies of 5,000": Scenario(1 / 11, 5000),
+    "binary 1:50, studies of 5,000": Scenario(1 / 51, 5000),
+}
+
+
+def draw_gene(rng: np.random.Generator, n: int, m: int = M) -> Floats:
     """Return genotypes (studies, n, m), each variant seen at least once overall."""
     frequency = np.exp(rng.uniform(np.log(5e-4), np.log(0.05), m))
     G = rng.binomial(2, frequency, (N_STUDIES, n, m)).astype(np.float64)
@@ -150,7 +177,7 @@ def run_tests(stats: ScoreStatistics, step_up: StepUpParameters, ultra_rare: flo
 def run_calibrated(calibrator: Calibrator, stats: ScoreStatistics, step_up: StepUpParameters) -> dict[str, Floats]:
     """Return log p by test with calibrated variances, phenotype by phenotype."""
     found: dict[str, list[float]] = {}
-    for t in range(min(CALIBRATED, stats.n_traits)):
+    for t in range(stats.n_traits):
         one = take_traits(stats, t, t + 1, calibrator.study_variances(t))
         names = FAST + SLOW * (t % round(1 / SLOW_PART) == 0) + SEARCHES * (t % round(1 / SEARCHED_PART) == 0)
         for name, w, r in evaluate(one, names, step_up=step_up, ultra_rare=ULTRA_RARE):
@@ -161,15 +188,15 @@ def run_calibrated(calibrator: Calibrator, stats: ScoreStatistics, step_up: Step
 def test_gene(seed: int, scenario: str, traits: int) -> dict[str, list[int]]:
     """Return, per test, the number of p-values at or below each of `ALPHAS`, and how many p-values there were."""
     rng = np.random.default_rng([seed, list(SCENARIOS).index(scenario)])
-    share = SCENARIOS[scenario]
-    G = draw_gene(rng)
-    stats, residuals = make_statistics(rng, G, traits, share)
+    case = SCENARIOS[scenario]
+    G = draw_gene(rng, case.n)
+    stats, residuals = make_statistics(rng, G, min(traits, CALIBRATED) if case.is_calibrated else traits, case.share)
     step_up = StepUpParameters(resampling=Resampling(max_permutations=4000, seed=seed))
-    if share is None or share >= UNBALANCED_SHARE:
+    if not case.is_calibrated:
         log_p = run_tests(stats, step_up, 0.0, 1.0)
     else:
         log_p = run_calibrated(Calibrator(G, stats.per_study, residuals), stats, step_up)
-        plain = run_tests(take_traits(stats, 0, min(CALIBRATED, traits)), step_up, 0.0, 0.5)
+        plain = run_tests(stats, step_up, 0.0, 0.5)
         log_p |= {f"{name} (model variance)": values for name, values in plain.items()}
     return {name: count_small(values) for name, values in log_p.items()}
 
@@ -213,7 +240,7 @@ def format_tables(counts: dict[str, dict[str, list[int]]]) -> Iterator[str]:
 
 HEAD = """# Type I error
 
-Made by `python -m studies.type_one_error`: {genes:,} genes, two studies of {n:,} samples, {m} independent variants of
+Made by `python -m studies.type_one_error`: {genes:,} genes, two studies of 1,000 samples (or 5,000), {m} independent variants of
 minor allele frequency 0.0005 to 0.05, null phenotypes drawn independently of them. Rates are the share of p-values at
 or below each level. **Bold**: above the 99 % binomial interval of the level (too many). _Italic_: below it
 (conservative).
@@ -244,7 +271,7 @@ def main() -> None:
     arguments = parser.parse_args()
     counts = run(arguments.minutes, arguments.checkpoint, arguments.traits)
     genes = json.loads(arguments.checkpoint.read_text())["genes"]
-    arguments.page.write_text("\n".join([HEAD.format(genes=genes, n=N, m=M), *format_tables(counts)]) + "\n")
+    arguments.page.write_text("\n".join([HEAD.format(genes=genes, m=M), *format_tables(counts)]) + "\n")
 
 
 if __name__ == "__main__":

@@ -566,7 +566,8 @@ def test_type_one_error_study__counts_p_values(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "studies"))
     import type_one_error as study
 
-    monkeypatch.setattr(study, "N", 150)
+    smaller = {name: dataclasses.replace(case, n=150) for name, case in study.SCENARIOS.items()}
+    monkeypatch.setattr(study, "SCENARIOS", smaller)
     counts = {s: study.test_gene(1, s, 60) for s in ("quantitative", "binary 1:10")}
     assert counts["quantitative"]["burden flat"][-1] == 60
     assert counts["quantitative"]["vt flat"][-1] == 12
