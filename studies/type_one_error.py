@@ -3,11 +3,11 @@
     python -m studies.type_one_error --minutes 25 --checkpoint type-one-error.json
 
 Two studies of 1,000 samples, or of 5,000, genes of 30 independent variants (minor allele frequencies 0.0005 to 0.05,
-log-uniform). Phenotypes are drawn independently of the genotypes, hundreds at a time for every gene: normal, or binary with a
-fixed number of cases in each study. Each study has an intercept; (U, V) are summed over both. The main rows are what
-`tests.calibrate: auto` reports: model variances for quantitative traits and 1:1, calibrated ones and ultra-rare
-variants collapsed for 1:10 and 1:50. Every gene drawn is added to the checkpoint, so that a killed run goes on where
-it stopped and a longer one adds to a shorter one.
+log-uniform). Phenotypes are drawn independently of the genotypes, hundreds at a time for every gene: normal, or
+binary with a fixed number of cases in each study. Each study has an intercept; (U, V) are summed over both. The main
+rows are what `tests.calibrate: auto` reports: model variances for quantitative traits and 1:1, calibrated ones and
+ultra-rare variants collapsed for 1:10 and 1:50. Every gene drawn is added to the checkpoint, so that a killed run
+goes on where it stopped and a longer one adds to a shorter one.
 """
 
 from __future__ import annotations
@@ -240,10 +240,10 @@ def format_tables(counts: dict[str, dict[str, list[int]]]) -> Iterator[str]:
 
 HEAD = """# Type I error
 
-Made by `python -m studies.type_one_error`: {genes:,} genes, two studies of 1,000 samples (or 5,000), {m}
-independent variants of minor allele frequency 0.0005 to 0.05, null phenotypes drawn independently of them. Rates are the share of p-values at
-or below each level. **Bold**: above the 99 % binomial interval of the level (too many). _Italic_: below it
-(conservative).
+Made by `python -m studies.type_one_error`: {genes:,} genes, two studies of 1,000 samples (or 5,000), {m} independent
+variants of minor allele frequency 0.0005 to 0.05, null phenotypes drawn independently of them. Rates are the share of
+p-values at or below each level. **Bold**: above the 99 % binomial interval of the level (too many). _Italic_: below
+it (conservative).
 
 Quantitative and 1:1 rows use model variances. The first rows of 1:10 and 1:50 are what is reported by default,
 `calibrate: auto`: variances from saddlepoint and enumeration, ultra-rare variants as one before the SKAT family. Rows
