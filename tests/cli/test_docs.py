@@ -157,9 +157,8 @@ def test_formats_name_every_column_of_a_result_table(table):
 @pytest.mark.parametrize("table", BUNDLE_TABLES, ids=lambda t: t.name)
 def test_formats_name_every_column_of_a_bundle(table):
     text = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8").split("\n## The study bundle\n")[1]
-    (item,) = (
-        x for x in re.split(r"^- ", text.split("\n\n`pipeline")[0], flags=re.M) if x.startswith(f"`{table.name}")
-    )
+    items = re.split(r"^- ", text.split("\n\n`pipeline")[0], flags=re.M)
+    (item,) = (x for x in items if x.startswith(f"`{table.name}"))
     assert {c.name for c in table.columns} <= set(re.findall(r"`(\w+)`", item))
 
 

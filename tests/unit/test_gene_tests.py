@@ -517,7 +517,7 @@ def simulate_null_studies(sizes, n_traits, seed, m=12):
     ("n_traits", "levels"), [(300, (0.05,)), pytest.param(20_000, (0.05, 0.01, 0.001), marks=pytest.mark.slow)]
 )
 def test_skat_random_effects_keeps_its_level(n_traits, levels):
-    """Rejections of noise are within four standard errors of the level; the long run is the table of docs/statistics."""
+    """Rejections of noise are within four standard errors of the level; the long run is in docs/statistics.md."""
     rejected = {}
     for scheme in ("flat", "beta_1_25"):
         genes = simulate_null_studies((300, 500, 800), n_traits, seed=71)
