@@ -395,6 +395,7 @@ MASK_VARIANTS = TableSchema(
         Column("alt", _text, "as listed: the allele that is counted"),
         Column("category", _text, "of the annotations; empty without one"),
         Column("masks", _text, "masks that take its category, joined by commas"),
+        Column("external_frequency", _f64, "ALT frequency in the file of `maf: {external: FILE}`; null without one"),
     ),
 )
 

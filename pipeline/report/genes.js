@@ -91,7 +91,7 @@
     return [chosen, [element("h3", {}, chosen.lines.length > 1 ? "Forest across studies" : "Burden"),
       element("form", { class: "controls" }, element("label", {}, "mask and bin ", select)), forest(chosen),
       element("p", { class: "note" }, `Count burden (flat weights) of the ${formatNumber(chosen.n_variants)} variants ${which} at or ` +
-        `under this pooled minor allele frequency: p = ${formatP(chosen.log10p)}.${q}`)]];
+        `under this frequency (${data("genes-shared").frequency}): p = ${formatP(chosen.log10p)}.${q}`)]];
   }
 
   function driversPart(gene, trait, redraw) {

@@ -22,6 +22,7 @@ from pipeline.io.bundle import Bundle
 from pipeline.io.bundle_tables import read_bundle_table
 from pipeline.report.audit import audit_rows, describe_provenance, missing_rows
 from pipeline.report.brief import strongest_pairs, strongest_rows
+from pipeline.report.burdens import DEFAULT_RULES, Rules
 from pipeline.report.denoising import (
     MAX_CARDS,
     MAX_NULL_ROWS,
@@ -48,7 +49,9 @@ MAX_HITS = 15
 MAX_SUMMARY = 25  # traits in the tables of the summary
 
 
-def write_report(results: Path, bundles: Sequence[Path], all_figures: bool = False) -> Path:
+def write_report(
+    results: Path, bundles: Sequence[Path], all_figures: bool = False, rules: Rules = DEFAULT_RULES
+) -> Path:
     """Write ``results/report.html`` and ``results/figures``.
 
     The page needs no network and no other file. With very many results it holds the strongest, and says so.
@@ -58,6 +61,7 @@ def write_report(results: Path, bundles: Sequence[Path], all_figures: bool = Fal
         bundles: the study bundles that were combined; without them gene pages have no forest, and the page does not
             say what de-noising did.
         all_figures: write figures of every trait and test, not only of the strongest traits' first test.
+        rules: what the gene tests went by, which the forests follow.
 
     Returns:
         The page.
@@ -71,7 +75,7 @@ def write_report(results: Path, bundles: Sequence[Path], all_figures: bool = Fal
     audit = read_text_table(results / "mask_audit.tsv", MASK_AUDIT)
     genome, traits, row_tests = lay_genome(tests), order_traits(tests), order_tests(tests)
     figures = write_figures(results / "figures", tests, genome, traits, row_tests, everything=all_figures)
-    data = _page_data(tests, studies, results, audit, genome, row_tests)
+    data = _page_data(tests, studies, results, audit, genome, row_tests, rules)
     context = {
         **_summary(tests, studies, traits, row_tests),
         **_denoising(collect_denoised(studies), studies),
@@ -88,7 +92,13 @@ def write_report(results: Path, bundles: Sequence[Path], all_figures: bool = Fal
 
 
 def _page_data(
-    tests: GeneTests, studies: Sequence[Bundle], results: Path, audit: pa.Table | None, genome: Genome, row_tests: Codes
+    tests: GeneTests,
+    studies: Sequence[Bundle],
+    results: Path,
+    audit: pa.Table | None,
+    genome: Genome,
+    row_tests: Codes,
+    rules: Rules,
 ) -> dict[str, Any]:
     """Return what the page's scripts draw from; nothing without results."""
     data: dict[str, Any] = {}
@@ -97,8 +107,8 @@ def _page_data(
         data["items"] = make_plots(genome)
     if len(tests):
         data["table"] = pack_table(tests)
-        data["genes-shared"] = pack_labels(tests, row_tests)
-        data["genes"] = make_panels(tests, studies, results, audit)
+        data["genes-shared"] = {**pack_labels(tests, row_tests), "frequency": rules.describe()}
+        data["genes"] = make_panels(tests, studies, results, audit, rules)
     return data
 
 

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from scipy import stats
 
 from pipeline.errors import InputError
 from pipeline.io.bundle import Bundle
+from pipeline.io.mask_variants import read_mask_variants
 from pipeline.report.brief import describe_results, strongest_rows
-from pipeline.report.burdens import Wanted, read_gene_burdens
+from pipeline.report.burdens import Rules, Wanted, read_gene_burdens
 from pipeline.report.charts import draw_bars, draw_intervals, draw_paths
 from pipeline.report.denoising import describe_record, overlap_verdict
 from pipeline.report.embed import dump_json, format_number, format_p, pack_column, shorten
@@ -29,7 +31,7 @@ from pipeline.report.series import collect_series, lay_genome
 from pipeline.report.tables import read_gene_tests
 from pipeline.run import Resources, run_meta_analysis, run_study
 from pipeline.schema import CONDITIONAL, GENE_TESTS, MASK_AUDIT, SINGLE_VARIANTS
-from tests.factories import make_study, write_meta_config
+from tests.factories import Study, make_study, write_meta_config
 
 TESTS = {
     "names": ["burden", "skat"], "max_maf": [0.05, 0.5], "weights": ["flat", "beta_1_25"], "drivers_p": 0.5,
@@ -429,6 +431,85 @@ def test_gene_page__burdens_are_those_of_the_table(consortium):
             compared += 1
     assert compared > 50
     assert {b["mask"] for g in page.data["genes"].values() for b in g["burdens"]} == {"M1", "M2"}
+
+
+def swap_alleles(study: Study, rows: Sequence[int]) -> Study:
+    """The same people and sets with some variants named the other way round."""
+    name = {key: ":".join(map(str, swapped)) for k in rows for key, swapped in [_swap_label(study, k)]}
+    ref, alt, dosage = list(study.ref), list(study.alt), study.dosage.copy()
+    for k in rows:
+        ref[k], alt[k], dosage[k] = alt[k], ref[k], 2 - dosage[k]
+    sets = {
+        gene: [(v[0], v[1], v[3], v[2]) if ":".join(map(str, v)) in name else v for v in variants]
+        for gene, variants in study.sets.items()
+    }
+    annotations = {name.get(key, key): category for key, category in study.annotations.items()}
+    return replace(study, ref=ref, alt=alt, dosage=dosage, sets=sets, annotations=annotations)
+
+
+def _swap_label(study: Study, k: int) -> tuple[str, tuple[str, int, str, str]]:
+    return study.keys()[k], (study.chromosome[k], int(study.position[k]), study.alt[k], study.ref[k])
+
+
+@pytest.fixture(scope="module")
+def unlike_bundles(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, list[Path]]:
+    """Two studies, the first with half of its alleles swapped; both share calibrated variances of the binary trait."""
+    folder = tmp_path_factory.mktemp("unlike")
+    studies = [make_study(seed, name=f"study{seed}") for seed in (1, 2)]
+    written = [swap_alleles(studies[0], range(0, len(studies[0].ref), 2)), studies[1]]
+    bundles = []
+    for study in written:
+        config = study.write(
+            folder / study.name, score_statistics={"calibrate": "spa"},
+            tests={"names": ["burden"], "max_maf": [0.05, 0.2, 0.5], "weights": ["flat"]},
+        )  # fmt: skip
+        run_study(config, folder / f"out_{study.name}", Resources(threads=1), "score-statistics")
+        bundles.append(folder / f"out_{study.name}" / "bundle")
+    return studies[0], bundles
+
+
+@pytest.mark.parametrize(
+    ("frequency", "maf", "n_studies"),
+    [
+        ("maf", "joint", 1), ("maf", "study", 2), ("maf", "external", 2), ("aaf", "joint", 2), ("aaf", "study", 2),
+        ("aaf", "external", 1), ("aaf", "external", 2),
+    ],
+)  # fmt: skip
+def test_forest__pooled_line_is_the_row_of_the_burden(unlike_bundles, tmp_path, frequency, maf, n_studies):
+    study, bundles = unlike_bundles
+    policy: Any = maf
+    if maf == "external":  # some frequencies are far from those of the studies, one variant has none
+        values = np.random.default_rng(5).choice([0.001, 0.04, 0.15, 0.4, 0.9, 0.97], len(study.ref))
+        lines = [f"{key} {value}\n" for key, value in zip(study.keys(), values, strict=True)]
+        (tmp_path / "external.txt").write_text("".join(lines[1:]))
+        policy = {"external": "external.txt"}
+    tests = {"names": ["burden"], "max_maf": [0.05, 0.2, 0.5], "weights": ["flat"], "frequency": frequency}
+    config = write_meta_config(tmp_path / "meta.yaml", bundles[:n_studies], study, tests=tests, maf=policy)
+    run_meta_analysis(config, [], tmp_path / "out", Resources(threads=1), "meta")
+    rows = {
+        (r["gene"], r["trait"], r["mask"], r["max_maf"]): r
+        for r in pq.read_table(tmp_path / "out" / "gene_tests.parquet").to_pylist()
+    }
+    listed = read_mask_variants(tmp_path / "out" / "mask_variants.parquet", set(study.sets))
+    wanted = [
+        Wanted(gene, study.sets[gene][0][0], tuple(key[1:] for key in rows if key[0] == gene), listed[gene])
+        for gene in study.sets
+    ]
+    rules = Rules.of(json.loads((tmp_path / "out" / "provenance.json").read_text())["configuration"])
+    assert (rules.tests.frequency, rules.maf) == (frequency, maf)
+    found = read_gene_burdens([Bundle(path) for path in bundles[:n_studies]], wanted, rules)
+    forest = {(gene, b.trait, b.mask, b.bound): b for gene, one in found.items() for b in one.burdens}
+    assert set(forest) == {key for key, row in rows.items() if row["beta"] is not None}
+    for key, burden in forest.items():
+        row = rows[key]
+        pooled = burden.pooled
+        expected = [row[name] for name in ("beta", "se", "log10p", "n_variants")]
+        shown = [pooled.beta, pooled.se, burden.log10p, pooled.n_variants]
+        assert shown == pytest.approx(expected, rel=1e-9, abs=1e-12)
+        information = sum(s.se**-2 for s in burden.studies)  # studies add up to the pooled line
+        assert information == pytest.approx(pooled.se**-2, rel=1e-9)
+        assert sum(s.beta * s.se**-2 for s in burden.studies) / information == pytest.approx(pooled.beta, rel=1e-9)
+    assert len(forest) > 60
 
 
 def test_gene_page__masks_and_categories_are_those_of_the_files(consortium):
