@@ -329,7 +329,8 @@ def _run_tests(
         from pipeline.report.burdens import Rules
         from pipeline.report.page import write_report
 
-        report = directory.stage_digest("report", {}, None, digest)
+        searches = directory.stages.get("permutation", {}).get("digest", "")  # of a study, and not of a meta-analysis
+        report = directory.stage_digest("report", {}, None, digest, searches)
         if not directory.is_done("report", report):
             directory.forget("report")
             write_report(directory.path, [b.resolve() for b in bundles], rules=Rules(tests, genes.policy))

@@ -16,9 +16,9 @@ from pipeline.io.catalogue import ALL_VARIANTS
 from pipeline.io.mask_variants import Membership, read_mask_variants
 from pipeline.report.burdens import Burden, GeneVariants, Rules, Wanted, read_gene_burdens
 from pipeline.report.embed import pack_codes, pack_column, shorten
-from pipeline.report.evidence import read_conditional, read_drivers
+from pipeline.report.evidence import read_conditional, read_drivers, read_searches
 from pipeline.report.tables import Coded, GeneTests, encode_column, iterate_variants
-from pipeline.schema import CONDITIONAL, DRIVERS, MASK_VARIANTS, SINGLE_VARIANTS
+from pipeline.schema import CONDITIONAL, DRIVERS, MASK_VARIANTS, PERMUTATION_TESTS, SINGLE_VARIANTS
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -90,7 +90,7 @@ def make_panels(
     Args:
         tests: the gene tests.
         bundles: the studies; without them a gene's variants are those between its ends, and there is no forest.
-        results: folder of single_variants.parquet, mask_variants.parquet, drivers.parquet, conditional_tests.parquet.
+        results: folder of the tables single_variants, mask_variants, drivers, permutation_tests, conditional_tests.
         audit: mask_audit.tsv.
         rules: what the gene tests went by.
     """
@@ -109,6 +109,7 @@ def make_panels(
     audits = _audit_by_gene(audit, genes)
     drivers = read_drivers(results / DRIVERS.name, genes)
     conditional = read_conditional(results / CONDITIONAL.name, genes)
+    searches = read_searches(results / PERMUTATION_TESTS.name, genes)
     return {
         p.gene: {
             "chromosome": p.chromosome,
@@ -119,6 +120,7 @@ def make_panels(
             "audit": _choose_audit(audits.get(p.gene, []), names[p.traits[0]] if len(p.traits) else ""),
             "drivers": drivers.get(p.gene, []),
             "conditional": conditional.get(p.gene, []),
+            "searches": searches.get(p.gene, []),
             **_variant_panel(p, [names[t] for t in p.traits], united.get(p.gene), singles, annotated.get(p.gene)),
         }
         for p in panels

@@ -29,6 +29,7 @@ from pipeline.report.denoising import (
     Denoised,
     collect_denoised,
     describe_messages,
+    ledger_tables,
     null_model_rows,
     predictor_cards,
     summary_rows,
@@ -39,7 +40,7 @@ from pipeline.report.gene_panels import make_panels
 from pipeline.report.plots import bokeh_script, make_plots
 from pipeline.report.series import Genome, collect_series, lambda_table, lay_genome, order_tests, order_traits
 from pipeline.report.tables import GeneTests, genes_in_order, open_bundles, read_gene_tests, read_text_table
-from pipeline.schema import BUNDLE_VARIANTS, MASK_AUDIT
+from pipeline.schema import BUNDLE_VARIANTS, DENOISING, GENE_TESTS, MASK_AUDIT, PERMUTATION_TESTS
 
 Codes = NDArray[np.int64]
 HERE = Path(__file__).parent
@@ -70,7 +71,7 @@ def write_report(
         InputError: a table is missing or damaged, or the page cannot be written.
         BundleError: a bundle is damaged.
     """
-    tests = read_gene_tests(results / "gene_tests.parquet")
+    tests = read_gene_tests(results / GENE_TESTS.name, results / PERMUTATION_TESTS.name)
     studies = open_bundles(bundles)
     audit = read_text_table(results / "mask_audit.tsv", MASK_AUDIT)
     genome, traits, row_tests = lay_genome(tests), order_traits(tests), order_tests(tests)
@@ -79,6 +80,7 @@ def write_report(
     context = {
         **_summary(tests, studies, traits, row_tests),
         **_denoising(collect_denoised(studies), studies),
+        **_ledger(results, tests, traits),
         "audit": audit_rows(audit),
         "missing": missing_rows(tests),
         "provenance": describe_provenance(results),
@@ -149,6 +151,8 @@ def pack_table(tests: GeneTests) -> dict[str, Any]:
         columns[name] = pack_column(values, "u2" if values.max(initial=0) < 0xFFFF else "u4")
     for name in ("mac", "beta", "se", "log10p"):
         columns[name] = pack_column(tests.number[name][order], "f4")
+    percent = np.rint(100 * np.nan_to_num(tests.number["p_error"][order], nan=0.0))
+    columns["p_error"] = pack_column(np.clip(percent, 0, 0xFF), "u1")
     return {"n": len(order), "total": len(tests), "bins": tests.bins.tolist(), "columns": columns, **_pack_genes(tests)}
 
 
@@ -257,6 +261,14 @@ def _denoising(items: Sequence[Denoised], studies: Sequence[Bundle]) -> dict[str
         "null_models": null_model_rows(items),
         "more_null_models": max(0, rows - MAX_NULL_ROWS),
     }
+
+
+def _ledger(results: Path, tests: GeneTests, traits: Codes) -> dict[str, Any]:
+    """Return what de-noising did in every study of a meta-analysis, by trait; nothing for one study."""
+    table = read_text_table(results / DENOISING.name, DENOISING)
+    names = [tests.label["trait"].labels[code] for code in traits.tolist()]
+    found = [] if table is None else ledger_tables(table, names)
+    return {"ledger": found[:MAX_SUMMARY], "more_ledger": max(0, len(found) - MAX_SUMMARY)}
 
 
 def _inline_figures(figures: Sequence[SavedFigure]) -> list[dict[str, str]]:

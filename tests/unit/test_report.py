@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import re
@@ -23,14 +24,14 @@ from pipeline.io.mask_variants import read_mask_variants
 from pipeline.report.brief import describe_results, strongest_rows
 from pipeline.report.burdens import Rules, Wanted, read_gene_burdens
 from pipeline.report.charts import draw_bars, draw_intervals, draw_paths
-from pipeline.report.denoising import describe_record, overlap_verdict
+from pipeline.report.denoising import describe_record, ledger_tables, overlap_verdict
 from pipeline.report.embed import dump_json, format_number, format_p, pack_column, shorten
 from pipeline.report.page import pack_table, write_report
 from pipeline.report.quantiles import compute_lambda, lambda_by_group, qq_band, qq_expected, thin_points
 from pipeline.report.series import collect_series, lay_genome
-from pipeline.report.tables import read_gene_tests
+from pipeline.report.tables import read_gene_tests, read_text_table
 from pipeline.run import Resources, run_meta_analysis, run_study
-from pipeline.schema import CONDITIONAL, GENE_TESTS, MASK_AUDIT, SINGLE_VARIANTS
+from pipeline.schema import CONDITIONAL, DENOISING, GENE_TESTS, MASK_AUDIT, PERMUTATION_TESTS, SINGLE_VARIANTS
 from tests.factories import Study, make_study, write_meta_config
 
 TESTS = {
@@ -212,8 +213,6 @@ def test_dump_json__nothing_can_end_the_script_element():
 
 
 def test_pack_column__round_trips():
-    import base64
-
     packed = pack_column(np.array([1.5, np.nan, -3.0]), "f4")
     assert np.array_equal(np.frombuffer(base64.b64decode(packed["data"]), "<f4"), [1.5, np.nan, -3.0], equal_nan=True)
 
@@ -578,3 +577,76 @@ def test_figures__of_every_trait_and_test(tmp_path):
     assert len(list((results / "figures").glob("*.png"))) == 2
     write_report(results, [], all_figures=True)
     assert len(list((results / "figures").glob("*.svg"))) == 4
+
+
+def test_denoising__the_ledger_is_that_of_the_bundles(consortium):
+    results, bundles = consortium
+    page = Page(write_report(results, bundles).read_text(encoding="utf-8"))
+    text = " ".join("".join(page.text).split())
+    assert "De-noising" in text
+    assert any(tag == "section" and attributes.get("id") == "denoising" for tag, attributes in page.tags)
+    ledger = {one["trait"]: one for one in ledger_tables(read_text_table(results / "denoising.tsv", DENOISING), ["z"])}
+    assert list(ledger) == ["z"]
+    n, effective = 0, 0.0
+    for bundle, row in zip(bundles, ledger["z"]["rows"], strict=True):
+        (trait,) = (t for t in Bundle(bundle).info["traits"] if t["name"] == "z")
+        r2, slope, se, before, after = (
+            np.mean([r[key] for r in trait["denoising"]])
+            for key in ("r2", "slope", "slope_se", "variance_before", "variance_after")
+        )
+        own = np.mean([trait["n_samples"] / (1 - r["r2"]) for r in trait["denoising"]])
+        n, effective = n + trait["n_samples"], effective + own
+        figures = [format_number(v) for v in (r2, before, after)]
+        slopes = f"{format_number(slope)} ± {format_number(se)}"
+        assert row == [
+            Bundle(bundle).study, f"{trait['n_samples']:,}", "covariate", slopes, *figures, f"{own:,.0f}",
+            f"{own / trait['n_samples']:.3f}",
+        ]  # fmt: skip
+    assert ledger["z"]["total"][-2:] == [f"{effective:,.0f}", f"{effective / n:.3f}"]
+    assert effective > n
+    assert f"{effective / n:.3f}" in text
+
+
+def search_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of permutation_tests for some of gene_tests, a gene that is not there, and one without a p-value."""
+    out: list[dict[str, Any]] = []
+    for k, row in enumerate(rows):
+        values = {
+            "test": "groupings", "statistic": 12.5, "p": 10 ** -(2.0 + k), "log10p": 2.0 + k, "p_error": 0.25 * k,
+            "method": "permutation", "permutations": 5000 + k, "exceedances": k, "grouping": "sift<=0.05, maf<=0.01",
+            "chosen": "+11:ALT,-12:REF", "note": "",
+        }  # fmt: skip
+        out.append({**{c.name: row[c.name] for c in PERMUTATION_TESTS.columns if c.name in row}, **values})
+    lost = {"log10p": math.nan, "p": math.nan, "p_error": math.nan, "permutations": 0, "note": "no variants"}
+    return [*out, {**out[0], "gene": "GONE"}, {**out[0], "test": "step-up", "grouping": "", "chosen": "", **lost}]
+
+
+def test_searches__are_in_the_table_and_on_the_page_of_the_gene(tmp_path):
+    rows = gene_rows(["A", "B"], [1.0], traits=("y", "z"))
+    results = write_results(tmp_path / "r", rows)
+    searches = search_rows(rows[::2])
+    pq.write_table(pa.Table.from_pylist(searches, schema=PERMUTATION_TESTS.arrow), results / PERMUTATION_TESTS.name)
+    page = Page(write_report(results, []).read_text(encoding="utf-8"))
+    table = page.data["table"]
+    assert table["total"] == len(rows) + len(searches) - 1  # the gene that is not in gene_tests is left out
+    assert set(table["columns"]["test"]["labels"]) >= {"groupings (permutation)", "step-up (permutation)"}
+    notes = table["columns"]["note"]["labels"]
+    assert "sift<=0.05, maf<=0.01; 5,003 permutations" in notes
+    error = np.frombuffer(base64.b64decode(table["columns"]["p_error"]["data"]), np.uint8)
+    assert sorted(error[error > 0].tolist()) == [25, 50, 75]
+    shown = {(gene, row[0], row[1]): row for gene, panel in page.data["genes"].items() for row in panel["searches"]}
+    assert len(shown) == len(searches) - 1
+    for row in searches:
+        if row["gene"] != "GONE" and row["note"] == "":
+            found = shown[row["gene"], row["trait"], row["test"]]
+            expected = [row[k] for k in ("log10p", "p_error", "permutations", "exceedances", "grouping")]
+            assert found[6:11] == expected
+            assert found[11] == "+11:ALT, -12:REF"
+    text = " ".join(page.text)
+    assert "no variants" in text  # among the tests without a p-value
+
+
+def test_searches__a_report_without_them_has_none(tmp_path):
+    page = Page(write_report(write_results(tmp_path / "r", gene_rows(["A"], [1.0])), []).read_text(encoding="utf-8"))
+    assert page.data["genes"]["A"]["searches"] == []
+    assert not any("permutation" in label for label in page.data["table"]["columns"]["test"]["labels"])
