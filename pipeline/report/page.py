@@ -38,6 +38,7 @@ from pipeline.report.embed import dump_json, format_number, format_p, pack_codes
 from pipeline.report.figures import SavedFigure, write_figures
 from pipeline.report.gene_panels import make_panels
 from pipeline.report.plots import bokeh_script, make_plots
+from pipeline.report.residuals import residual_charts
 from pipeline.report.series import Genome, collect_series, lambda_table, lay_genome, order_tests, order_traits
 from pipeline.report.tables import GeneTests, genes_in_order, open_bundles, read_gene_tests, read_text_table
 from pipeline.schema import BUNDLE_VARIANTS, DENOISING, GENE_TESTS, MASK_AUDIT, PERMUTATION_TESTS
@@ -259,6 +260,7 @@ def _denoising(items: Sequence[Denoised], studies: Sequence[Bundle]) -> dict[str
         "more_cards": max(0, len(predicted) - MAX_CARDS),
         "messages": describe_messages(studies),
         "null_models": null_model_rows(items),
+        "residuals": residual_charts(studies),
         "more_null_models": max(0, rows - MAX_NULL_ROWS),
     }
 

@@ -77,8 +77,8 @@ def write_searches(folder: Path) -> None:
         if (row["test"], row["weights"]) == ("burden", "flat"):
             values = {
                 "test": "groupings", "statistic": 10.0, "p": 1e-3, "log10p": 3.0, "p_error": 0.4,
-                "method": "permutation", "permutations": 12345, "exceedances": 12, "grouping": "cadd>=20, maf<=0.01", "chosen": "+7:ALT",
-                "note": "",
+                "method": "permutation", "permutations": 12345, "exceedances": 12, "note": "", "chosen": "+7:ALT",
+                "grouping": "cadd>=20, maf<=0.01",
             }  # fmt: skip
             rows.append({**{c.name: row[c.name] for c in PERMUTATION_TESTS.columns if c.name in row}, **values})
     pq.write_table(pa.Table.from_pylist(rows, schema=PERMUTATION_TESTS.arrow), folder / PERMUTATION_TESTS.name)

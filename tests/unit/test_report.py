@@ -21,6 +21,7 @@ from scipy import stats
 from pipeline.errors import InputError
 from pipeline.io.bundle import Bundle
 from pipeline.io.mask_variants import read_mask_variants
+from pipeline.io.null_models import read_residuals
 from pipeline.report.brief import describe_results, strongest_rows
 from pipeline.report.burdens import Rules, Wanted, read_gene_burdens
 from pipeline.report.charts import draw_bars, draw_intervals, draw_paths
@@ -28,6 +29,7 @@ from pipeline.report.denoising import describe_record, ledger_tables, overlap_ve
 from pipeline.report.embed import dump_json, format_number, format_p, pack_column, shorten
 from pipeline.report.page import pack_table, write_report
 from pipeline.report.quantiles import compute_lambda, lambda_by_group, qq_band, qq_expected, thin_points
+from pipeline.report.residuals import bin_residuals
 from pipeline.report.series import collect_series, lay_genome
 from pipeline.report.tables import read_gene_tests, read_text_table
 from pipeline.run import Resources, run_meta_analysis, run_study
@@ -650,3 +652,40 @@ def test_searches__a_report_without_them_has_none(tmp_path):
     page = Page(write_report(write_results(tmp_path / "r", gene_rows(["A"], [1.0])), []).read_text(encoding="utf-8"))
     assert page.data["genes"]["A"]["searches"] == []
     assert not any("permutation" in label for label in page.data["table"]["columns"]["test"]["labels"])
+
+
+@pytest.mark.parametrize("least", [5, 20])
+def test_residuals__no_bin_is_smaller_than_allowed_and_none_is_lost(least):
+    rng = np.random.default_rng(least)
+    for n in (0, 3, least, 60, 2000):
+        z = np.append(rng.standard_t(2, max(0, n - 1)), 80.0)[:n]  # an outlier
+        edges, counts = bin_residuals(z, least)
+        assert counts.sum() == (n if n >= least else 0)
+        assert (counts >= least).all()
+        for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True):
+            assert count == np.count_nonzero((z >= low) & (z < high))
+        assert np.abs(edges[np.isfinite(edges)]).max(initial=0) <= 4  # nothing tells where outliers are
+
+
+def test_residuals__are_those_of_the_regression_and_only_counts_reach_the_page(tmp_path):
+    study = make_study(5, 220, "one", loco=False)
+    study.traits["z"][7] = 1234.5
+    run_study(study.write(tmp_path), tmp_path / "out", Resources(threads=1))
+    _, found = read_residuals(tmp_path / "out" / "denoise", ["z", "y"])
+    for trait in ("y", "z"):
+        chosen = study.observed(trait)
+        X, y = study.design(chosen), study.traits[trait][chosen]
+        r = y - X @ np.linalg.lstsq(X, y, rcond=None)[0]
+        sigma = np.sqrt(r @ r / (len(r) - X.shape[1]))
+        assert np.sort(found[trait]) == pytest.approx(np.sort(r / sigma), rel=1e-7, abs=1e-9)
+    text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    section = text.split('<section id="null-models">')[1].split("</section>")[0]
+    skewness = stats.skew(found["z"])
+    assert f"one, z: skewness {format_number(skewness)}" in section
+    assert "one, cc" not in section.split("<details")[0]  # binary
+    sizes = [int(n) for n in re.findall(r">[^<]*: (\d+) samples<", section)]
+    assert min(sizes) >= 5
+    assert sum(sizes) == sum(int(study.observed(t).sum()) for t in ("y", "w", "z"))
+    highest = f"{found['z'].max():.2f}"
+    assert float(highest) > 10
+    assert highest not in section
