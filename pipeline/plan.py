@@ -28,8 +28,8 @@ STAGE_VERSIONS = {
     "denoise": 1,
     "score_statistics": 1,
     "permutation": 1,
-    "meta": 2,
-    "report": 2,
+    "meta": 3,
+    "report": 3,
 }
 PLAN, LOCK = "plan.json", ".lock"
 

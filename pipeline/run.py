@@ -318,7 +318,7 @@ def _run_tests(
         directory.begin("meta", parts, ("tests", "variants", "audit"), len(tasks))
         with progress("gene tests", len(tasks)) as done:
             failed = run_meta(tasks, directory.path, executor, done, genes.catalogue.pathways)
-        write_mask_variants(directory.path / MASK_VARIANTS.name, genes.catalogue)
+        write_mask_variants(directory.path / MASK_VARIANTS.name, genes.catalogue, genes.external)
         write_ledger([Bundle(b) for b in resolved], directory.path / DENOISING.name)
         if failed:
             log.warning("%d genes failed: the note of their rows says why", failed)
@@ -326,12 +326,14 @@ def _run_tests(
         directory.parts_folder("meta", "none")
         log.info("gene tests: %.1f s", time.perf_counter() - start)
     if with_report:
+        from pipeline.report.burdens import Rules
         from pipeline.report.page import write_report
 
-        report = directory.stage_digest("report", {}, None, digest)
+        searches = directory.stages.get("permutation", {}).get("digest", "")  # of a study, and not of a meta-analysis
+        report = directory.stage_digest("report", {}, None, digest, searches)
         if not directory.is_done("report", report):
             directory.forget("report")
-            write_report(directory.path, [b.resolve() for b in bundles])
+            write_report(directory.path, [b.resolve() for b in bundles], rules=Rules(tests, genes.policy))
             directory.finish("report", report, ["report.html"])
     return failed
 
@@ -456,14 +458,16 @@ def rewrite_report(results: Path, all_figures: bool = False) -> Path:
         results: what `run_study` or `run_meta_analysis` left.
         all_figures: figures of every trait and test in place of the strongest traits' first test.
     """
+    from pipeline.report.burdens import Rules
     from pipeline.report.page import write_report
 
     if not (results / "gene_tests.parquet").exists():
         raise ConfigError(f"{results} has no gene_tests.parquet; give a folder that `locomass run` or `meta` left")
-    inputs = json.loads((results / "provenance.json").read_text(encoding="utf-8"))["inputs"]
-    bundles = [Path(path).parent for path in inputs if Path(path).name == "study.json"]
+    record = json.loads((results / "provenance.json").read_text(encoding="utf-8"))
+    bundles = [Path(path).parent for path in record["inputs"] if Path(path).name == "study.json"]
     own = results / "bundle"
-    return write_report(results, [own] if own.exists() else [b for b in bundles if b.exists()], all_figures)
+    known = [own] if own.exists() else [b for b in bundles if b.exists()]
+    return write_report(results, known, all_figures, Rules.of(record.get("configuration", {})))
 
 
 def run_demo(out: Path, seed: int, resources: Resources) -> Outcome:

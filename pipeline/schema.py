@@ -395,6 +395,7 @@ MASK_VARIANTS = TableSchema(
         Column("alt", _text, "as listed: the allele that is counted"),
         Column("category", _text, "of the annotations; empty without one"),
         Column("masks", _text, "masks that take its category, joined by commas"),
+        Column("external_frequency", _f64, "ALT frequency in the file of `maf: {external: FILE}`; null without one"),
     ),
 )
 
@@ -420,15 +421,11 @@ NULL_MODELS = TableSchema(
 
 #: Folders of a bundle that need not be there
 OPTIONAL_TABLES = (BUNDLE_CALIBRATED, BUNDLE_COLLAPSED, BUNDLE_REPLICATES)
+BUNDLE_TABLES = (BUNDLE_VARIANTS, BUNDLE_GENES, *OPTIONAL_TABLES)
 #: Tables that the gene tests of a run leave
 META_TABLES = (
     GENE_TESTS, SINGLE_VARIANTS, DRIVERS, HETEROGENEITY, STUDY_EFFECTS, VARIANT_CLASSES, COVERAGE, DENOISING,
     PATHWAY_TESTS, MASK_AUDIT, MASK_VARIANTS,
-)  # fmt: skip
-ALL_TABLES = (
-    BUNDLE_VARIANTS, BUNDLE_GENES, *OPTIONAL_TABLES, GENE_TESTS, SINGLE_VARIANTS, DRIVERS, HETEROGENEITY, STUDY_EFFECTS,
-    VARIANT_CLASSES, COVERAGE, DENOISING, PATHWAY_TESTS, PERMUTATION_TESTS, CONDITIONAL,
-    MASK_AUDIT, MASK_VARIANTS, NULL_MODELS,
 )  # fmt: skip
 
 #: Arrays that cross a stage as Zarr stores: name -> (dims, dtype, meaning)

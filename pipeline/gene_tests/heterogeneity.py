@@ -106,6 +106,7 @@ def skat_random_effects(c: Components, scheme: str) -> TestResult:
     rho = 0, 1/4, ..., 1 are combined by Cauchy's distribution, which needs no independence and is exact in the tail
     (Liu & Xie 2020). Assumes that U_k are normal and independent between studies.
     """
+    c = pool_ultra_rare(c)
     studies, note = c.stats.per_study, c.weight_note(scheme)
     if note or len(studies) < 2:
         return missing_result(c.stats.n_traits, note or ONE_STUDY)

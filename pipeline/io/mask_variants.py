@@ -4,33 +4,65 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from pipeline.errors import InputError
+from pipeline.align import sort_alleles
+from pipeline.errors import FormatError, InputError
 from pipeline.io.catalogue import Catalogue
 from pipeline.io.results import write_parquet
-from pipeline.schema import MASK_VARIANTS
+from pipeline.schema import MASK_VARIANTS, validate_table
 
+Floats = NDArray[np.float64]
 Key = tuple[int, str, str]
 
 
 @dataclass(frozen=True)
 class Membership:
-    """Masks and category of the listed variants of one gene, by (position, alleles in alphabetical order)."""
+    """The listed variants of one gene, in the order of the list.
 
-    masks: dict[Key, tuple[str, ...]]
-    category: dict[Key, str]
+    Attributes:
+        position, ref, alt: (k,) as listed.
+        category: (k,) of the annotations.
+        masks: (k,) masks that take each.
+        external: (k,) ALT frequency of the external file; NaN without a file, and where it has none.
+    """
+
+    position: NDArray[np.int64]
+    ref: NDArray[np.object_]
+    alt: NDArray[np.object_]
+    category: tuple[str, ...]
+    masks: tuple[tuple[str, ...], ...]
+    external: Floats
+
+    def members(self, mask: str) -> NDArray[np.bool_]:
+        """Return (k,) whether a mask takes each variant."""
+        return np.array([mask in masks for masks in self.masks], np.bool_)
+
+    @cached_property
+    def place(self) -> dict[Key, int]:
+        """Place of a variant by position and alleles in alphabetical order."""
+        low, high = sort_alleles(self.ref, self.alt)
+        keys = zip(self.position.tolist(), low.tolist(), high.tolist(), strict=True)
+        return {key: k for k, key in enumerate(keys)}
 
 
-def write_mask_variants(path: Path, catalogue: Catalogue) -> None:
+def write_mask_variants(path: Path, catalogue: Catalogue, external: Floats | None = None) -> None:
     """Write one row per gene and listed variant: its category, and the masks that take it, whatever its frequency.
 
     Genes that are regions list no variant: the table is empty, every variant is in the mask `all`.
+
+    Args:
+        path: the table.
+        catalogue: genes and masks.
+        external: ALT frequency of every listed variant in an external file, NaN where it has none.
     """
     c = catalogue
     gene = np.repeat(c.sets.gene, np.diff(c.sets.offsets)) if not c.is_regions else np.empty(0, object)
@@ -41,12 +73,14 @@ def write_mask_variants(path: Path, catalogue: Catalogue) -> None:
         "position": pa.array(c.position, pa.int64()), "ref": pa.array(c.ref, pa.string()),
         "alt": pa.array(c.alt, pa.string()), "category": pa.array(c.category, pa.string()),
         "masks": pa.array(np.array([*names, ""], object)[code.reshape(-1)], pa.string()),
+        "external_frequency": pa.nulls(len(gene), pa.float64()) if external is None
+        else pa.array(external, pa.float64(), from_pandas=True),
     }  # fmt: skip
     write_parquet(path, pa.table(columns, schema=MASK_VARIANTS.arrow))
 
 
 def read_mask_variants(path: Path, genes: Collection[str]) -> dict[str, Membership]:
-    """Return masks and categories of the listed variants of some genes; nothing where there is no table.
+    """Return the listed variants of some genes, their masks and categories; nothing where there is no table.
 
     Raises:
         InputError: the file is damaged.
@@ -54,14 +88,17 @@ def read_mask_variants(path: Path, genes: Collection[str]) -> dict[str, Membersh
     if not path.exists():
         return {}
     try:
-        table = pq.read_table(path, columns=[c.name for c in MASK_VARIANTS.columns if c.name != "chromosome"])
-    except (OSError, pa.ArrowException) as error:
+        rows = pq.read_table(path, filters=pc.is_in(pc.field("gene"), pa.array(list(genes), pa.string())))
+        table = validate_table(rows, MASK_VARIANTS, path)
+    except (OSError, pa.ArrowException, FormatError) as error:
         raise InputError(f"{path} cannot be read: {error}; run `locomass run` or `locomass meta` again") from None
-    table = table.filter(pc.is_in(table["gene"], pa.array(list(genes), pa.string())))
-    found: dict[str, Membership] = {}
-    for row in table.to_pylist():
-        known = found.setdefault(row["gene"], Membership({}, {}))
-        key = (row["position"], min(row["ref"], row["alt"]), max(row["ref"], row["alt"]))
-        known.masks[key] = tuple(filter(None, row["masks"].split(",")))
-        known.category[key] = row["category"]
-    return found
+    return {gene: _read_gene(own) for gene, own in table.to_pandas().groupby("gene", sort=False)}
+
+
+def _read_gene(rows: pd.DataFrame) -> Membership:
+    """Return the listed variants of one gene."""
+    return Membership(
+        rows["position"].to_numpy(np.int64), rows["ref"].to_numpy(object), rows["alt"].to_numpy(object),
+        tuple(rows["category"]), tuple(tuple(filter(None, text.split(","))) for text in rows["masks"]),
+        rows["external_frequency"].to_numpy(np.float64),
+    )  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from pipeline.align import chromosome_order
 from pipeline.errors import FormatError
 from pipeline.io.atomic import atomic_directory
 
@@ -183,6 +185,36 @@ def read_null_models(path: Path, samples: NDArray[np.object_], chromosome: str |
         chromosomes,
         tuple(shared["rows"]),
     )
+
+
+def read_residuals(path: Path, traits: Sequence[str]) -> tuple[str, dict[str, Floats]]:
+    """Return a chromosome, the first, and the standardised residuals ``r / sqrt(sigma2)`` of traits on it.
+
+    Args:
+        path: what `write_null_models` wrote.
+        traits: names; the residuals of each are those of its own samples, in no order that matters.
+
+    Raises:
+        FormatError: the store is damaged.
+    """
+    try:
+        shared = json.loads((path / "null_models.json").read_text())
+        chromosome = min(shared["chromosomes"], key=chromosome_order)
+        sigma2 = shared["chromosomes"][chromosome]["sigma2"]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            data = xr.open_zarr(path / f"{chromosome}.zarr", consolidated=False, chunks=None)
+        labels = [ColumnLabel(*str(x).split("\t")) for x in data["column"].values]
+        at = {label.owner: k for k, label in enumerate(labels) if label.role == "residual"}
+        columns = data["columns"].isel(column=[at[trait] for trait in traits]).values
+        in_set = dict(zip(data["sample_set"].values.astype(str), data["in_set"].values.T.astype(bool), strict=True))
+    except (OSError, ValueError, KeyError) as error:
+        raise FormatError(f"damaged null models ({error}); run `locomass denoise` again", path=path) from None
+    # the columns are r / sigma2
+    return chromosome, {
+        trait: columns[in_set[labels[at[trait]].sample_set], k] * float(sigma2[trait]) ** 0.5
+        for k, trait in enumerate(traits)
+    }
 
 
 def write_array(path: Path, array: xr.DataArray) -> None:

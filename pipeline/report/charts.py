@@ -106,6 +106,38 @@ def draw_intervals(title: str, names: Sequence[str], values: Sequence[float], se
     return canvas.text()
 
 
+def draw_histogram(title: str, edges: Sequence[float], counts: Sequence[int], reach: float) -> str:
+    """Return a histogram of standardised values as densities, the normal density over it.
+
+    Args:
+        title: for those who cannot see it.
+        edges: of the bins, one more than there are; what is infinite is drawn to ``reach`` and half.
+        counts: of the bins.
+        reach: the axis goes from -reach to reach.
+    """
+    whole, n = int(reach), sum(counts)
+    inside = [min(max(float(e), -reach - 0.5), reach + 0.5) for e in edges]
+    density = [c / n / max(b - a, 1e-9) for c, a, b in zip(counts, inside[:-1], inside[1:], strict=True)]
+    names = [str(v) for v in range(-whole, whole + 1)]
+    canvas = _Canvas(title, names, 0.0, max([0.4, *density]), "residual / σ")
+    for value, count, a, b, low, high in zip(
+        density, counts, inside[:-1], inside[1:], edges[:-1], edges[1:], strict=True
+    ):
+        left, right, top = canvas.x(a + whole), canvas.x(b + whole), canvas.y(value)
+        span = f"{low:g} to {high:g}" if math.isfinite(low) and math.isfinite(high) else (
+            f"above {low:g}" if math.isfinite(low) else f"below {high:g}" if math.isfinite(high) else "all"
+        )  # fmt: skip
+        canvas.parts.append(
+            f'<rect x="{left:.1f}" y="{top:.1f}" width="{right - left:.1f}" height="{canvas.y(0) - top:.1f}" '
+            f'fill="{BLUE}" stroke="#fff" stroke-width="0.5"><title>{span}: {count:,} samples</title></rect>'
+        )
+    grid = [k / 10 for k in range(-10 * whole, 10 * whole + 1)]
+    curve = [(canvas.x(v + whole), canvas.y(math.exp(-v * v / 2) / math.sqrt(2 * math.pi))) for v in grid]
+    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in curve)
+    canvas.parts.append(f'<polyline points="{points}" fill="none" stroke="{INK}" stroke-width="1"/>')
+    return canvas.text()
+
+
 def draw_paths(title: str, paths: Sequence[Sequence[float]], kept: Sequence[bool]) -> str:
     """Return a chart of sampler paths, one line per chain; those that were not kept are grey."""
     values = [v for path in paths for v in path if math.isfinite(v)]

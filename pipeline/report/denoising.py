@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.align import chromosome_order
 from pipeline.io.bundle import Bundle
 from pipeline.report.charts import draw_bars, draw_intervals, draw_paths
-from pipeline.report.embed import format_number
+from pipeline.report.embed import MISSING, format_number
 from pipeline.report.tables import predictor_record
+from pipeline.stages.ledger import ALL
 
 Floats = NDArray[np.float64]
 MAX_CARDS = 24
@@ -131,6 +134,43 @@ def summary_rows(items: Sequence[Denoised]) -> list[list[str]]:
             ]
         )  # fmt: skip
     return rows
+
+
+def ledger_tables(table: pa.Table, traits: Sequence[str]) -> list[dict[str, Any]]:
+    """Return what de-noising did, by trait, where several studies have the trait and one of them a prediction.
+
+    Args:
+        table: denoising.tsv.
+        traits: names in the order wanted.
+
+    Returns:
+        Per trait: ``trait``, ``kind``, ``rows`` of the studies, and ``total``, their sum.
+    """
+    lines: dict[str, list[dict[str, Any]]] = {}
+    for row in table.filter(pc.equal(table["chromosome"], ALL)).to_pylist():
+        lines.setdefault(row["trait"], []).append(row)
+    out = []
+    for name in (name for name in traits if len(lines.get(name, [])) > 2):
+        *studies, total = lines[name]
+        if all(row["r2"] is None or math.isnan(row["r2"]) for row in studies):
+            continue
+        rows = [_ledger_row(row) for row in studies]
+        out.append({"trait": name, "kind": total["kind"], "rows": rows, "total": _ledger_row(total)})
+    return out
+
+
+def _ledger_row(row: Mapping[str, Any]) -> list[str]:
+    """Return study, samples, use, slope, R2, residual variances, effective samples and gain."""
+    n = f"{row['n_samples']:,}" + (f" ({row['n_cases']:,} cases)" if row["n_cases"] is not None else "")
+    slope, se = format_number(row["slope"]), format_number(row["slope_se"])
+    effective, gain = row["n_effective"], row["gain"]
+    known = effective is not None and math.isfinite(effective)
+    return [
+        "all studies" if row["study"] == ALL else row["study"], n, row["use"],
+        slope if se == MISSING else f"{slope} ± {se}",
+        *(format_number(row[key]) for key in ("r2", "sigma2_before", "sigma2_after")),
+        f"{effective:,.0f}" if known else MISSING, f"{gain:.3f}" if known else MISSING,
+    ]  # fmt: skip
 
 
 def _mean_and_range(values: Floats) -> str:

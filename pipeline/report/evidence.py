@@ -1,4 +1,4 @@
-"""What gene pages show beside the tests: the variants that drive a row, and the tests given index variants."""
+"""What gene pages show beside the tests: drivers of a row, searches by permutation, tests given index variants."""
 
 from __future__ import annotations
 
@@ -67,6 +67,26 @@ def read_conditional(path: Path, genes: Collection[str]) -> dict[str, list[list[
     for rows in found.values():
         rows.sort(key=lambda r: -(r[5] if r[5] is not None else -1.0))
         del rows[MAX_CONDITIONAL:]
+    return found
+
+
+def read_searches(path: Path, genes: Collection[str]) -> dict[str, list[list[Any]]]:
+    """Return the searches by permutation of some genes.
+
+    Returns:
+        gene -> [[trait, search, mask, bound, variants, z2, log10p, relative error of p, permutations, exceedances,
+        grouping, variants of the winning set, note], ...], strongest first.
+    """
+    names = [
+        "gene", "trait", "test", "mask", "max_maf", "n_variants", "statistic", "log10p", "p_error", "permutations",
+        "exceedances", "grouping", "chosen", "note",
+    ]  # fmt: skip
+    found: dict[str, list[list[Any]]] = {}
+    for row in _read_rows(path, names, genes):
+        row["chosen"] = row["chosen"].replace(",", ", ")
+        found.setdefault(row["gene"], []).append([row[name] for name in names[1:]])
+    for rows in found.values():
+        rows.sort(key=lambda r: -(r[6] if r[6] is not None and r[6] == r[6] else -1.0))
     return found
 
 

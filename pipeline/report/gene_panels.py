@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from pipeline.io.bundle import Bundle
 from pipeline.io.catalogue import ALL_VARIANTS
 from pipeline.io.mask_variants import Membership, read_mask_variants
-from pipeline.report.burdens import Burden, GeneVariants, Wanted, read_gene_burdens
+from pipeline.report.burdens import Burden, GeneVariants, Rules, Wanted, read_gene_burdens
 from pipeline.report.embed import pack_codes, pack_column, shorten
-from pipeline.report.evidence import read_conditional, read_drivers
+from pipeline.report.evidence import read_conditional, read_drivers, read_searches
 from pipeline.report.tables import Coded, GeneTests, encode_column, iterate_variants
-from pipeline.schema import CONDITIONAL, DRIVERS, MASK_VARIANTS, SINGLE_VARIANTS
+from pipeline.schema import CONDITIONAL, DRIVERS, MASK_VARIANTS, PERMUTATION_TESTS, SINGLE_VARIANTS
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -82,29 +82,34 @@ def choose_panels(tests: GeneTests) -> list[Panel]:
     return panels
 
 
-def make_panels(tests: GeneTests, bundles: Sequence[Bundle], results: Path, audit: pa.Table | None) -> dict[str, Any]:
+def make_panels(
+    tests: GeneTests, bundles: Sequence[Bundle], results: Path, audit: pa.Table | None, rules: Rules
+) -> dict[str, Any]:
     """Return what the gene pages show, by gene.
 
     Args:
         tests: the gene tests.
         bundles: the studies; without them a gene's variants are those between its ends, and there is no forest.
-        results: folder of single_variants.parquet, mask_variants.parquet, drivers.parquet, conditional_tests.parquet.
+        results: folder of the tables single_variants, mask_variants, drivers, permutation_tests, conditional_tests.
         audit: mask_audit.tsv.
+        rules: what the gene tests went by.
     """
     panels = choose_panels(tests)
     names, genes = tests.label["trait"].labels, {p.gene for p in panels}
     membership = read_mask_variants(results / MASK_VARIANTS.name, genes)
+    annotated = membership if set(tests.label["mask"].labels) - {ALL_VARIANTS, ALL_MASKS, ""} else {}
     wanted = [
-        Wanted(p.gene, p.chromosome, _choose_burdens(tests, p), _membership(membership, p.gene, tests))
+        Wanted(p.gene, p.chromosome, _choose_burdens(tests, p), membership.get(p.gene))
         for p in sorted(panels, key=lambda p: (p.chromosome, p.start))  # as bundles are laid out
     ]
-    united = read_gene_burdens(bundles, wanted)
+    united = read_gene_burdens(bundles, wanted, rules)
     singles = _read_singles(
         results / SINGLE_VARIANTS.name, panels, united, sorted({names[t] for p in panels for t in p.traits})
     )
     audits = _audit_by_gene(audit, genes)
     drivers = read_drivers(results / DRIVERS.name, genes)
     conditional = read_conditional(results / CONDITIONAL.name, genes)
+    searches = read_searches(results / PERMUTATION_TESTS.name, genes)
     return {
         p.gene: {
             "chromosome": p.chromosome,
@@ -115,17 +120,11 @@ def make_panels(tests: GeneTests, bundles: Sequence[Bundle], results: Path, audi
             "audit": _choose_audit(audits.get(p.gene, []), names[p.traits[0]] if len(p.traits) else ""),
             "drivers": drivers.get(p.gene, []),
             "conditional": conditional.get(p.gene, []),
-            **_variant_panel(p, [names[t] for t in p.traits], united.get(p.gene), singles, membership.get(p.gene)),
+            "searches": searches.get(p.gene, []),
+            **_variant_panel(p, [names[t] for t in p.traits], united.get(p.gene), singles, annotated.get(p.gene)),
         }
         for p in panels
     }
-
-
-def _membership(known: dict[str, Membership], gene: str, tests: GeneTests) -> Membership | None:
-    """Return the masks of a gene's variants; None where only the mask of all variants was tested, or none is known."""
-    masks = tests.label["mask"]
-    used = {masks.labels[code] for code in np.unique(masks.codes).tolist()}
-    return None if used <= {ALL_VARIANTS} else known.get(gene)
 
 
 def _choose_burdens(tests: GeneTests, panel: Panel) -> tuple[tuple[str, str, float], ...]:
@@ -268,11 +267,19 @@ def _variant_panel(
         "position": [v[1] for v in labels],
         "ref": [shorten(v[2]) for v in labels],
         "alt": [shorten(v[3]) for v in labels],
-        "category": [] if membership is None else [membership.category.get(_key(v), "") for v in labels],
-        "masks": [] if membership is None else [", ".join(membership.masks.get(_key(v), ())) for v in labels],
+        **_annotations(labels, membership),
         "by_trait": [_trait_columns(*by_trait[t], known, shown, singles.number) for t in traits],
         "burdens": [] if united is None else [_pack_burden(b, traits, shown) for b in united.burdens],
     }
+
+
+def _annotations(labels: Sequence[Label], membership: Membership | None) -> dict[str, list[str]]:
+    """Return category and masks of the variants shown; nothing where no mask but that of all variants was tested."""
+    if membership is None:
+        return {"category": [], "masks": []}
+    known = dict(zip(membership.place, zip(membership.category, membership.masks, strict=True), strict=True))
+    found = [known.get(_key(label), ("", ())) for label in labels]
+    return {"category": [category for category, _ in found], "masks": [", ".join(masks) for _, masks in found]}
 
 
 def _key(label: Label) -> tuple[int, str, str]:

@@ -1,5 +1,5 @@
 "use strict";
-// Gene pages, opened by #gene/NAME: tests, forest across studies, variants with masks, drivers, conditional tests, masks.
+// Gene pages, opened by #gene/NAME: tests, forest across studies, variants with masks, drivers, searches, conditional tests, masks.
 (() => {
   const { data, unpack, formatP, formatNumber, element, fillSelect } = window.report;
   const page = document.getElementById("gene-page");
@@ -91,7 +91,7 @@
     return [chosen, [element("h3", {}, chosen.lines.length > 1 ? "Forest across studies" : "Burden"),
       element("form", { class: "controls" }, element("label", {}, "mask and bin ", select)), forest(chosen),
       element("p", { class: "note" }, `Count burden (flat weights) of the ${formatNumber(chosen.n_variants)} variants ${which} at or ` +
-        `under this pooled minor allele frequency: p = ${formatP(chosen.log10p)}.${q}`)]];
+        `under this frequency (${data("genes-shared").frequency}): p = ${formatP(chosen.log10p)}.${q}`)]];
   }
 
   function driversPart(gene, trait, redraw) {
@@ -109,6 +109,24 @@
       tableOf("The variants that carry this row; share of SKAT's Q, Z of the counted allele, p of the row without the variant",
         ["position", "ref", "alt", "share of Q", "Z", "p without it"], rows, new Set([0, 3, 4, 5])),
       ...(detail ? [element("p", { class: "note" }, detail)] : [])];
+  }
+
+  // p with its Monte Carlo error below it, where that is half a per cent or more
+  function withError(log10p, error) {
+    const percent = Math.round(100 * error);
+    return element("div", {}, formatP(log10p === null ? NaN : log10p),
+      ...(percent >= 1 ? [element("small", {}, percent < 255 ? `± ${percent} %` : "± over 250 %")] : []));
+  }
+
+  function searchesPart(gene, trait) {
+    const mine = gene.searches.filter((row) => row[0] === trait);
+    if (!mine.length) return [];
+    const rows = mine.map(([, search, mask, bound, n, z2, log10p, error, permutations, beyond, grouping, chosen, note]) =>
+      [search, mask, "≤ " + bound, formatNumber(n), formatNumber(z2), note ? element("small", {}, note) : withError(log10p, error),
+        formatNumber(permutations), formatNumber(beyond), element("div", {}, grouping, element("small", {}, chosen))]);
+    return [element("h3", {}, "Searches by permutation"), tableOf("The best grouping of variants; p by permuting this study's residuals, " +
+      "the whole search repeated, with its Monte Carlo error", ["search", "mask", "max. MAF", "variants", "z²", "p", "permutations",
+      "at or beyond", "grouping that won, and its variants"], rows, new Set([2, 3, 4, 5, 6, 7]))];
   }
 
   function conditionalPart(gene, trait) {
@@ -156,7 +174,7 @@
       element("form", { class: "controls" }, element("label", {}, "trait ", select)),
       element("h3", {}, `Tests of ${trait}`), testsTable(unpackAll(gene.tests), trait), ...forestPart,
       element("h3", {}, "Variants"), ...variantsTable(gene, k, burden), ...driversPart(gene, trait, redraw),
-      ...conditionalPart(gene, trait), ...auditTable(gene));
+      ...searchesPart(gene, trait), ...conditionalPart(gene, trait), ...auditTable(gene));
   }
 
   // a gene that is not among the strongest: its tests, from the table of all genes

@@ -22,12 +22,14 @@ from pipeline.io.bundle import Bundle
 from pipeline.io.bundle_tables import read_bundle_table
 from pipeline.report.audit import audit_rows, describe_provenance, missing_rows
 from pipeline.report.brief import strongest_pairs, strongest_rows
+from pipeline.report.burdens import DEFAULT_RULES, Rules
 from pipeline.report.denoising import (
     MAX_CARDS,
     MAX_NULL_ROWS,
     Denoised,
     collect_denoised,
     describe_messages,
+    ledger_tables,
     null_model_rows,
     predictor_cards,
     summary_rows,
@@ -36,9 +38,10 @@ from pipeline.report.embed import dump_json, format_number, format_p, pack_codes
 from pipeline.report.figures import SavedFigure, write_figures
 from pipeline.report.gene_panels import make_panels
 from pipeline.report.plots import bokeh_script, make_plots
+from pipeline.report.residuals import residual_charts
 from pipeline.report.series import Genome, collect_series, lambda_table, lay_genome, order_tests, order_traits
 from pipeline.report.tables import GeneTests, genes_in_order, open_bundles, read_gene_tests, read_text_table
-from pipeline.schema import BUNDLE_VARIANTS, MASK_AUDIT
+from pipeline.schema import BUNDLE_VARIANTS, DENOISING, GENE_TESTS, MASK_AUDIT, PERMUTATION_TESTS
 
 Codes = NDArray[np.int64]
 HERE = Path(__file__).parent
@@ -48,7 +51,9 @@ MAX_HITS = 15
 MAX_SUMMARY = 25  # traits in the tables of the summary
 
 
-def write_report(results: Path, bundles: Sequence[Path], all_figures: bool = False) -> Path:
+def write_report(
+    results: Path, bundles: Sequence[Path], all_figures: bool = False, rules: Rules = DEFAULT_RULES
+) -> Path:
     """Write ``results/report.html`` and ``results/figures``.
 
     The page needs no network and no other file. With very many results it holds the strongest, and says so.
@@ -58,6 +63,7 @@ def write_report(results: Path, bundles: Sequence[Path], all_figures: bool = Fal
         bundles: the study bundles that were combined; without them gene pages have no forest, and the page does not
             say what de-noising did.
         all_figures: write figures of every trait and test, not only of the strongest traits' first test.
+        rules: what the gene tests went by, which the forests follow.
 
     Returns:
         The page.
@@ -66,15 +72,16 @@ def write_report(results: Path, bundles: Sequence[Path], all_figures: bool = Fal
         InputError: a table is missing or damaged, or the page cannot be written.
         BundleError: a bundle is damaged.
     """
-    tests = read_gene_tests(results / "gene_tests.parquet")
+    tests = read_gene_tests(results / GENE_TESTS.name, results / PERMUTATION_TESTS.name)
     studies = open_bundles(bundles)
     audit = read_text_table(results / "mask_audit.tsv", MASK_AUDIT)
     genome, traits, row_tests = lay_genome(tests), order_traits(tests), order_tests(tests)
     figures = write_figures(results / "figures", tests, genome, traits, row_tests, everything=all_figures)
-    data = _page_data(tests, studies, results, audit, genome, row_tests)
+    data = _page_data(tests, studies, results, audit, genome, row_tests, rules)
     context = {
         **_summary(tests, studies, traits, row_tests),
         **_denoising(collect_denoised(studies), studies),
+        **_ledger(results, tests, traits),
         "audit": audit_rows(audit),
         "missing": missing_rows(tests),
         "provenance": describe_provenance(results),
@@ -88,7 +95,13 @@ def write_report(results: Path, bundles: Sequence[Path], all_figures: bool = Fal
 
 
 def _page_data(
-    tests: GeneTests, studies: Sequence[Bundle], results: Path, audit: pa.Table | None, genome: Genome, row_tests: Codes
+    tests: GeneTests,
+    studies: Sequence[Bundle],
+    results: Path,
+    audit: pa.Table | None,
+    genome: Genome,
+    row_tests: Codes,
+    rules: Rules,
 ) -> dict[str, Any]:
     """Return what the page's scripts draw from; nothing without results."""
     data: dict[str, Any] = {}
@@ -97,8 +110,8 @@ def _page_data(
         data["items"] = make_plots(genome)
     if len(tests):
         data["table"] = pack_table(tests)
-        data["genes-shared"] = pack_labels(tests, row_tests)
-        data["genes"] = make_panels(tests, studies, results, audit)
+        data["genes-shared"] = {**pack_labels(tests, row_tests), "frequency": rules.describe()}
+        data["genes"] = make_panels(tests, studies, results, audit, rules)
     return data
 
 
@@ -139,6 +152,8 @@ def pack_table(tests: GeneTests) -> dict[str, Any]:
         columns[name] = pack_column(values, "u2" if values.max(initial=0) < 0xFFFF else "u4")
     for name in ("mac", "beta", "se", "log10p"):
         columns[name] = pack_column(tests.number[name][order], "f4")
+    percent = np.rint(100 * np.nan_to_num(tests.number["p_error"][order], nan=0.0))
+    columns["p_error"] = pack_column(np.clip(percent, 0, 0xFF), "u1")
     return {"n": len(order), "total": len(tests), "bins": tests.bins.tolist(), "columns": columns, **_pack_genes(tests)}
 
 
@@ -245,8 +260,17 @@ def _denoising(items: Sequence[Denoised], studies: Sequence[Bundle]) -> dict[str
         "more_cards": max(0, len(predicted) - MAX_CARDS),
         "messages": describe_messages(studies),
         "null_models": null_model_rows(items),
+        "residuals": residual_charts(studies),
         "more_null_models": max(0, rows - MAX_NULL_ROWS),
     }
+
+
+def _ledger(results: Path, tests: GeneTests, traits: Codes) -> dict[str, Any]:
+    """Return what de-noising did in every study of a meta-analysis, by trait; nothing for one study."""
+    table = read_text_table(results / DENOISING.name, DENOISING)
+    names = [tests.label["trait"].labels[code] for code in traits.tolist()]
+    found = [] if table is None else ledger_tables(table, names)
+    return {"ledger": found[:MAX_SUMMARY], "more_ledger": max(0, len(found) - MAX_SUMMARY)}
 
 
 def _inline_figures(figures: Sequence[SavedFigure]) -> list[dict[str, str]]:

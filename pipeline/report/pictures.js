@@ -31,7 +31,7 @@ window.report.pictures = (() => {
     for (let k = Math.ceil(low / step); k * step <= high; k++) {
       picture.append(svg("text", { x: x(k * step), y: height - 20, "text-anchor": "middle" }, Number((k * step).toPrecision(6))));
     }
-    picture.append(svg("text", { x: left + width / 2, y: height - 4, "text-anchor": "middle" }, "effect per minor allele (95 % interval)"));
+    picture.append(svg("text", { x: left + width / 2, y: height - 4, "text-anchor": "middle" }, "effect per counted allele (95 % interval)"));
     return picture;
   }
 

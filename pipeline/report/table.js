@@ -31,11 +31,17 @@
     ["allele count", number("mac"), () => column.mac],
     ["beta", number("beta"), () => column.beta],
     ["SE", number("se"), () => column.se],
-    ["p", (i) => formatP(column.log10p[i]), () => column.log10p.map((v) => -v)],
+    ["p", withError, () => column.log10p.map((v) => -v)],
     ["note", text("note"), rankOf("note")],
   ];
   const TEXT = new Set(["gene", "position", "trait", "test", "mask", "note"]);
   const state = { sort: heads.findIndex(([name]) => name === "p"), descending: false, page: 0, rows: [] };
+
+  // p, and below it the Monte Carlo error where that is half a per cent or more
+  function withError(i) {
+    const p = formatP(column.log10p[i]), percent = column.p_error[i];
+    return percent ? element("div", {}, p, element("small", {}, percent < 255 ? `± ${percent} %` : "± over 250 %")) : p;
+  }
 
   // a text column sorts by the alphabetical rank of its labels, numbers in names by value; made when it is first wanted
   function rankOf(name) {

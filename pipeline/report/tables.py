@@ -23,7 +23,7 @@ from pipeline.schema import TableSchema
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 LABELS = ("gene", "chromosome", "trait", "mask", "weights", "test", "method", "note")
-NUMBERS = ("start", "end", "max_maf", "n_studies", "n_samples", "n_variants", "mac", "beta", "se", "log10p")
+NUMBERS = ("start", "end", "max_maf", "n_studies", "n_samples", "n_variants", "mac", "beta", "se", "log10p", "p_error")
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,20 @@ class GeneTests:
         return len(self.bin)
 
 
-def read_gene_tests(path: Path) -> GeneTests:
+def read_gene_tests(path: Path, searches: Path | None = None) -> GeneTests:
     """Read the columns of gene_tests.parquet that the report shows.
 
+    Args:
+        path: gene_tests.parquet.
+        searches: permutation_tests.parquet, whose rows follow under the weights `permutation`, where it is there.
+
     Raises:
-        InputError: the file cannot be read or lacks a column.
+        InputError: a file cannot be read or lacks a column.
     """
     try:
         table = pq.read_table(path, columns=[*LABELS, *NUMBERS], read_dictionary=list(LABELS))
+        if searches is not None and searches.exists():
+            table = pa.concat_tables([table, _lay_searches(pq.read_table(searches), table)])
         label = {name: encode_column(table.column(name)) for name in LABELS}
         number = {n: table.column(n).to_numpy().astype(np.float64) for n in NUMBERS}
     except (OSError, KeyError, pa.ArrowException) as error:
@@ -78,6 +84,35 @@ def read_gene_tests(path: Path) -> GeneTests:
     label["row_test"] = _join_labels(label["test"], label["weights"])
     bins, place = np.unique(number["max_maf"], return_inverse=True)
     return GeneTests(label, number, bins, place.astype(np.int64))
+
+
+def _lay_searches(searches: pa.Table, tests: pa.Table) -> pa.Table:
+    """Return rows of permutation_tests.parquet with the columns of gene_tests, of the genes that are there.
+
+    The note names the grouping that won and the number of permutations.
+    """
+    genes = encode_column(tests["gene"])
+    first = dict(zip(*np.unique(genes.codes, return_index=True), strict=True))
+    row = {genes.labels[code]: k for code, k in first.items()}
+    searches = searches.filter(pc.is_in(searches["gene"], pa.array(list(row), pa.string())))
+    at = pa.array([row[gene] for gene in searches["gene"].to_pylist()], pa.int64())
+    n = len(searches)
+    notes = zip(*(searches[name].to_pylist() for name in ("note", "grouping", "permutations")), strict=True)
+    columns = {
+        **{name: tests[name].take(at) for name in ("start", "end")},
+        **{name: pa.nulls(n, pa.float64()) for name in ("beta", "se")},
+        "weights": pa.array(["permutation"] * n, pa.string()),
+        "n_studies": pa.array([1] * n, pa.int32()),
+        "note": pa.array([note or f"{best}{'; ' if best else ''}{p:,} permutations" for note, best, p in notes]),
+    }
+    fields = [tests.schema.field(name) for name in tests.column_names]
+    found = [columns[field.name] if field.name in columns else searches[field.name] for field in fields]
+    return pa.table({f.name: _cast(values, f.type) for f, values in zip(fields, found, strict=True)})
+
+
+def _cast(values: Any, kind: pa.DataType) -> Any:
+    """Return a column as a type, which may be a dictionary of texts."""
+    return pc.cast(values, pa.string()).dictionary_encode() if pa.types.is_dictionary(kind) else pc.cast(values, kind)
 
 
 def encode_column(column: pa.ChunkedArray) -> Coded:

@@ -130,7 +130,7 @@ def condition_gene(
     for group in groups:
         frequency = pool_frequencies(union, group, request.external)
         selections = list(select_variants(request, union, frequency, group, task, []))
-        included = included_variants(union, frequency, task)
+        included = included_variants(union, frequency, task.tests, task.maf)
         view = GeneView.of(request, union, frequency, group, task, bundles)
         for shared in sum_studies(bundles, union, group, request.chromosome, included, task.tests.calibrate):
             for t in range(len(shared.traits)):

@@ -20,18 +20,10 @@ import msgspec
 import pytest
 import yaml
 
-from pipeline import cli
+from pipeline import cli, schema
 from pipeline.config import RunConfig
-from pipeline.schema import (
-    CONDITIONAL,
-    DRIVERS,
-    GENE_TESTS,
-    MASK_AUDIT,
-    MASK_VARIANTS,
-    NULL_MODELS,
-    PATHWAY_TESTS,
-    SINGLE_VARIANTS,
-)
+from pipeline.gene_tests import registry
+from pipeline.schema import BUNDLE_TABLES, CONDITIONAL, TableSchema
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "data"
@@ -148,12 +140,33 @@ def test_no_command_hides_in_an_indented_block(page):
         assert re.search(r" [A-Z]{3,}", line), f"{page.name}: write it in a console block: {line}"
 
 
-def test_formats_name_every_column_of_the_result_tables():
+TABLES = [value for value in vars(schema).values() if isinstance(value, TableSchema)]
+
+
+@pytest.mark.parametrize("table", [t for t in TABLES if t not in BUNDLE_TABLES], ids=lambda t: t.name)
+def test_formats_name_every_column_of_a_result_table(table):
     text = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
-    for table in (GENE_TESTS, SINGLE_VARIANTS, MASK_AUDIT, MASK_VARIANTS, DRIVERS, PATHWAY_TESTS, NULL_MODELS):
-        section = text.split(f"### {table.name}\n")[1].split("\n#")[0]
-        assert re.findall(r"^\| `(\w+)` \|", section, re.M) == [c.name for c in table.columns], table.name
-    assert "`index_variants`" in text.split(f"### {CONDITIONAL.name}\n")[1].split("\n#")[0]
+    assert f"### {table.name}\n" in text, f"docs/formats.md has no section for {table.name}"
+    section = text.split(f"### {table.name}\n")[1].split("\n#")[0]
+    if table is CONDITIONAL:
+        assert "`index_variants`" in section
+    else:
+        assert re.findall(r"^\| `(\w+)` \|", section, re.M) == [c.name for c in table.columns]
+
+
+@pytest.mark.parametrize("table", BUNDLE_TABLES, ids=lambda t: t.name)
+def test_formats_name_every_column_of_a_bundle(table):
+    text = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8").split("\n## The study bundle\n")[1]
+    items = re.split(r"^- ", text.split("\n\n`pipeline")[0], flags=re.M)
+    (item,) = (x for x in items if x.startswith(f"`{table.name}"))
+    assert {c.name for c in table.columns} <= set(re.findall(r"`(\w+)`", item))
+
+
+@pytest.mark.parametrize("name", [*registry.TESTS, *registry.BUNDLE_TESTS])
+def test_statistics_have_a_row_for_every_test(name):
+    text = (ROOT / "docs" / "statistics.md").read_text(encoding="utf-8").split("\n## Gene tests\n")[1].split("\n## ")[0]
+    named = {found for row in re.findall(r"^\| (`[^|]*) \|", text, re.M) for found in re.findall(r"`([^`]+)`", row)}
+    assert name in named, f"docs/statistics.md has no row for {name}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

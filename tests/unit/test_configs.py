@@ -27,6 +27,17 @@ def test_file_loads(name):
     assert isinstance(config, KINDS[name])
 
 
+def test_consortium__its_groups_hold_every_study_once(tmp_path):
+    text = (CONFIGS / "consortium.yaml").read_text()
+    (line,) = (x for x in text.splitlines() if x.startswith("# groups:"))
+    path = tmp_path / "consortium.yaml"
+    path.write_text(text.replace(line, line.removeprefix("# ")))
+    config = load_config(path, MetaConfig)
+    assert len(config.groups) > 1
+    studies = [study for members in config.groups.values() for study in members]
+    assert studies == [Path(name).name for name in config.studies]
+
+
 def test_every_key_is_written_and_up_to_date():
     text = (CONFIGS / "every-key.yaml").read_text()
     hint = "python -c \"from pipeline.wizard import document_keys as d; print(d(), end='')\" > configs/every-key.yaml"

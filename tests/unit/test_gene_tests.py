@@ -490,7 +490,56 @@ def test_random_effects_beat_the_burden_when_effects_disagree():
     assert mean_and_variance_test(1e3 * disagree, v)[1] < -1e5
 
 
-@pytest.mark.parametrize("test", ["skat-het", "burden-het", "random-effects"])
+def simulate_null_studies(sizes, n_traits, seed, m=12):
+    """A gene of rare variants in several studies, each trait pure noise with one covariate; genotypes stay the same."""
+    rng = np.random.default_rng(seed)
+    f, parts, count = rng.uniform(1e-3, 0.02, m), [], np.zeros(m)
+    for n in sizes:
+        G = rng.binomial(2, f, (n, m)).astype(float)
+        G[:, 1] = np.maximum(G[:, 1], G[:, 0] * rng.integers(0, 2, n))  # some linkage disequilibrium
+        X = np.column_stack((np.ones(n), rng.normal(size=n)))
+        rest = np.eye(n) - X @ np.linalg.solve(X.T @ X, X.T)
+        residual = rest @ rng.normal(size=(n, n_traits))
+        sigma2 = (residual**2).sum(axis=0) / (n - 2)
+        parts.append(((residual / sigma2).T @ G, G.T @ rest @ G, 1 / sigma2))
+        count += G.sum(axis=0)
+    # one trait at a time, as sums over studies come
+    for t in range(n_traits):
+        studies = tuple((U[t : t + 1], V * scale[t], np.ones(1)) for U, V, scale in parts)
+        yield ScoreStatistics(
+            U=sum(U for U, _, _ in studies), V=sum(V for _, V, _ in studies), scale=np.ones(1),
+            maf=count / 2 / sum(sizes), mac=count, n_samples=np.full(1, float(sum(sizes))), rare=np.ones(m, bool),
+            annotations={}, per_study=studies,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("n_traits", "levels"), [(300, (0.05,)), pytest.param(20_000, (0.05, 0.01, 0.001), marks=pytest.mark.slow)]
+)
+def test_skat_random_effects_keeps_its_level(n_traits, levels):
+    """Rejections of noise are within four standard errors of the level; the long run is in docs/statistics.md."""
+    rejected = {}
+    for scheme in ("flat", "beta_1_25"):
+        genes = simulate_null_studies((300, 500, 800), n_traits, seed=71)
+        p = np.array([p_of(gene, "skat-random-effects", scheme) for gene in genes])
+        rejected[scheme] = [float((p < level).mean()) for level in levels]
+    print(f"skat-random-effects, {n_traits:,} replicates, levels {levels}: {rejected}")
+    for rates in rejected.values():
+        for level, rate in zip(levels, rates, strict=True):
+            assert abs(rate - level) < 4 * math.sqrt(level * (1 - level) / n_traits)
+
+
+def test_skat_random_effects_takes_ultra_rare_variants_as_one():
+    gene = make_studies(3, seed=33)
+    bound = float(np.sort(gene.mac)[2])
+    pooled = collapse_ultra_rare(gene, bound)
+    assert pooled.n_variants == 3
+    expected = p_of(pooled, "skat-random-effects")
+    assert p_of(gene, "skat-random-effects", ultra_rare=bound) == pytest.approx(expected, rel=1e-9)
+    assert p_of(gene, "skat-random-effects") != pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("test", ["skat-het", "burden-het", "random-effects", "skat-random-effects"])
 def test_heterogeneity__needs_two_studies(test):
     assert run(simulate_gene(), test).note == "needs the statistics of at least two studies"
 

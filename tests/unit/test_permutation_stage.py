@@ -181,6 +181,18 @@ def test_binary_traits_are_drawn_from_their_null_model(study, tmp_path):
     assert not part.exists()
 
 
+def test_report__follows_the_searches(study, tmp_path):
+    _, config = run(study, tmp_path, {"permutations": 60})
+    out = tmp_path / "out"
+    run_study(config, out, Resources(threads=1))
+    assert "groupings (permutation)" in (out / "report.html").read_text(encoding="utf-8")
+    text = yaml.safe_load(config.read_text())
+    del text["permutation"]
+    config.write_text(yaml.safe_dump(text))
+    run_study(config, out, Resources(threads=1))
+    assert "(permutation)" not in (out / "report.html").read_text(encoding="utf-8")
+
+
 def test_unknown_strata__raises(study, tmp_path):
     with pytest.raises(ConfigError, match="no categorical covariate 'sx'; did you mean 'sex'"):
         run(study, tmp_path, strata="sx")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,18 +20,21 @@ from scipy import stats
 
 from pipeline.errors import InputError
 from pipeline.io.bundle import Bundle
+from pipeline.io.mask_variants import read_mask_variants
+from pipeline.io.null_models import read_residuals
 from pipeline.report.brief import describe_results, strongest_rows
-from pipeline.report.burdens import Wanted, read_gene_burdens
+from pipeline.report.burdens import Rules, Wanted, read_gene_burdens
 from pipeline.report.charts import draw_bars, draw_intervals, draw_paths
-from pipeline.report.denoising import describe_record, overlap_verdict
+from pipeline.report.denoising import describe_record, ledger_tables, overlap_verdict
 from pipeline.report.embed import dump_json, format_number, format_p, pack_column, shorten
 from pipeline.report.page import pack_table, write_report
 from pipeline.report.quantiles import compute_lambda, lambda_by_group, qq_band, qq_expected, thin_points
+from pipeline.report.residuals import bin_residuals
 from pipeline.report.series import collect_series, lay_genome
-from pipeline.report.tables import read_gene_tests
+from pipeline.report.tables import read_gene_tests, read_text_table
 from pipeline.run import Resources, run_meta_analysis, run_study
-from pipeline.schema import CONDITIONAL, GENE_TESTS, MASK_AUDIT, SINGLE_VARIANTS
-from tests.factories import make_study, write_meta_config
+from pipeline.schema import CONDITIONAL, DENOISING, GENE_TESTS, MASK_AUDIT, PERMUTATION_TESTS, SINGLE_VARIANTS
+from tests.factories import Study, make_study, write_meta_config
 
 TESTS = {
     "names": ["burden", "skat"], "max_maf": [0.05, 0.5], "weights": ["flat", "beta_1_25"], "drivers_p": 0.5,
@@ -210,8 +215,6 @@ def test_dump_json__nothing_can_end_the_script_element():
 
 
 def test_pack_column__round_trips():
-    import base64
-
     packed = pack_column(np.array([1.5, np.nan, -3.0]), "f4")
     assert np.array_equal(np.frombuffer(base64.b64decode(packed["data"]), "<f4"), [1.5, np.nan, -3.0], equal_nan=True)
 
@@ -431,6 +434,85 @@ def test_gene_page__burdens_are_those_of_the_table(consortium):
     assert {b["mask"] for g in page.data["genes"].values() for b in g["burdens"]} == {"M1", "M2"}
 
 
+def swap_alleles(study: Study, rows: Sequence[int]) -> Study:
+    """The same people and sets with some variants named the other way round."""
+    name = {key: ":".join(map(str, swapped)) for k in rows for key, swapped in [_swap_label(study, k)]}
+    ref, alt, dosage = list(study.ref), list(study.alt), study.dosage.copy()
+    for k in rows:
+        ref[k], alt[k], dosage[k] = alt[k], ref[k], 2 - dosage[k]
+    sets = {
+        gene: [(v[0], v[1], v[3], v[2]) if ":".join(map(str, v)) in name else v for v in variants]
+        for gene, variants in study.sets.items()
+    }
+    annotations = {name.get(key, key): category for key, category in study.annotations.items()}
+    return replace(study, ref=ref, alt=alt, dosage=dosage, sets=sets, annotations=annotations)
+
+
+def _swap_label(study: Study, k: int) -> tuple[str, tuple[str, int, str, str]]:
+    return study.keys()[k], (study.chromosome[k], int(study.position[k]), study.alt[k], study.ref[k])
+
+
+@pytest.fixture(scope="module")
+def unlike_bundles(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, list[Path]]:
+    """Two studies, the first with half of its alleles swapped; both share calibrated variances of the binary trait."""
+    folder = tmp_path_factory.mktemp("unlike")
+    studies = [make_study(seed, name=f"study{seed}") for seed in (1, 2)]
+    written = [swap_alleles(studies[0], range(0, len(studies[0].ref), 2)), studies[1]]
+    bundles = []
+    for study in written:
+        config = study.write(
+            folder / study.name, score_statistics={"calibrate": "spa"},
+            tests={"names": ["burden"], "max_maf": [0.05, 0.2, 0.5], "weights": ["flat"]},
+        )  # fmt: skip
+        run_study(config, folder / f"out_{study.name}", Resources(threads=1), "score-statistics")
+        bundles.append(folder / f"out_{study.name}" / "bundle")
+    return studies[0], bundles
+
+
+@pytest.mark.parametrize(
+    ("frequency", "maf", "n_studies"),
+    [
+        ("maf", "joint", 1), ("maf", "study", 2), ("maf", "external", 2), ("aaf", "joint", 2), ("aaf", "study", 2),
+        ("aaf", "external", 1), ("aaf", "external", 2),
+    ],
+)  # fmt: skip
+def test_forest__pooled_line_is_the_row_of_the_burden(unlike_bundles, tmp_path, frequency, maf, n_studies):
+    study, bundles = unlike_bundles
+    policy: Any = maf
+    if maf == "external":  # some frequencies are far from those of the studies, one variant has none
+        values = np.random.default_rng(5).choice([0.001, 0.04, 0.15, 0.4, 0.9, 0.97], len(study.ref))
+        lines = [f"{key} {value}\n" for key, value in zip(study.keys(), values, strict=True)]
+        (tmp_path / "external.txt").write_text("".join(lines[1:]))
+        policy = {"external": "external.txt"}
+    tests = {"names": ["burden"], "max_maf": [0.05, 0.2, 0.5], "weights": ["flat"], "frequency": frequency}
+    config = write_meta_config(tmp_path / "meta.yaml", bundles[:n_studies], study, tests=tests, maf=policy)
+    run_meta_analysis(config, [], tmp_path / "out", Resources(threads=1), "meta")
+    rows = {
+        (r["gene"], r["trait"], r["mask"], r["max_maf"]): r
+        for r in pq.read_table(tmp_path / "out" / "gene_tests.parquet").to_pylist()
+    }
+    listed = read_mask_variants(tmp_path / "out" / "mask_variants.parquet", set(study.sets))
+    wanted = [
+        Wanted(gene, study.sets[gene][0][0], tuple(key[1:] for key in rows if key[0] == gene), listed[gene])
+        for gene in study.sets
+    ]
+    rules = Rules.of(json.loads((tmp_path / "out" / "provenance.json").read_text())["configuration"])
+    assert (rules.tests.frequency, rules.maf) == (frequency, maf)
+    found = read_gene_burdens([Bundle(path) for path in bundles[:n_studies]], wanted, rules)
+    forest = {(gene, b.trait, b.mask, b.bound): b for gene, one in found.items() for b in one.burdens}
+    assert set(forest) == {key for key, row in rows.items() if row["beta"] is not None}
+    for key, burden in forest.items():
+        row = rows[key]
+        pooled = burden.pooled
+        expected = [row[name] for name in ("beta", "se", "log10p", "n_variants")]
+        shown = [pooled.beta, pooled.se, burden.log10p, pooled.n_variants]
+        assert shown == pytest.approx(expected, rel=1e-9, abs=1e-12)
+        information = sum(s.se**-2 for s in burden.studies)  # studies add up to the pooled line
+        assert information == pytest.approx(pooled.se**-2, rel=1e-9)
+        assert sum(s.beta * s.se**-2 for s in burden.studies) / information == pytest.approx(pooled.beta, rel=1e-9)
+    assert len(forest) > 60
+
+
 def test_gene_page__masks_and_categories_are_those_of_the_files(consortium):
     results, bundles = consortium
     page = Page(write_report(results, bundles).read_text(encoding="utf-8"))
@@ -497,3 +579,113 @@ def test_figures__of_every_trait_and_test(tmp_path):
     assert len(list((results / "figures").glob("*.png"))) == 2
     write_report(results, [], all_figures=True)
     assert len(list((results / "figures").glob("*.svg"))) == 4
+
+
+def test_denoising__the_ledger_is_that_of_the_bundles(consortium):
+    results, bundles = consortium
+    page = Page(write_report(results, bundles).read_text(encoding="utf-8"))
+    text = " ".join("".join(page.text).split())
+    assert "De-noising" in text
+    assert any(tag == "section" and attributes.get("id") == "denoising" for tag, attributes in page.tags)
+    ledger = {one["trait"]: one for one in ledger_tables(read_text_table(results / "denoising.tsv", DENOISING), ["z"])}
+    assert list(ledger) == ["z"]
+    n, effective = 0, 0.0
+    for bundle, row in zip(bundles, ledger["z"]["rows"], strict=True):
+        (trait,) = (t for t in Bundle(bundle).info["traits"] if t["name"] == "z")
+        r2, slope, se, before, after = (
+            np.mean([r[key] for r in trait["denoising"]])
+            for key in ("r2", "slope", "slope_se", "variance_before", "variance_after")
+        )
+        own = np.mean([trait["n_samples"] / (1 - r["r2"]) for r in trait["denoising"]])
+        n, effective = n + trait["n_samples"], effective + own
+        figures = [format_number(v) for v in (r2, before, after)]
+        slopes = f"{format_number(slope)} ± {format_number(se)}"
+        assert row == [
+            Bundle(bundle).study, f"{trait['n_samples']:,}", "covariate", slopes, *figures, f"{own:,.0f}",
+            f"{own / trait['n_samples']:.3f}",
+        ]  # fmt: skip
+    assert ledger["z"]["total"][-2:] == [f"{effective:,.0f}", f"{effective / n:.3f}"]
+    assert effective > n
+    assert f"{effective / n:.3f}" in text
+
+
+def search_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of permutation_tests for some of gene_tests, a gene that is not there, and one without a p-value."""
+    out: list[dict[str, Any]] = []
+    for k, row in enumerate(rows):
+        values = {
+            "test": "groupings", "statistic": 12.5, "p": 10 ** -(2.0 + k), "log10p": 2.0 + k, "p_error": 0.25 * k,
+            "method": "permutation", "permutations": 5000 + k, "exceedances": k, "grouping": "sift<=0.05, maf<=0.01",
+            "chosen": "+11:ALT,-12:REF", "note": "",
+        }  # fmt: skip
+        out.append({**{c.name: row[c.name] for c in PERMUTATION_TESTS.columns if c.name in row}, **values})
+    lost = {"log10p": math.nan, "p": math.nan, "p_error": math.nan, "permutations": 0, "note": "no variants"}
+    return [*out, {**out[0], "gene": "GONE"}, {**out[0], "test": "step-up", "grouping": "", "chosen": "", **lost}]
+
+
+def test_searches__are_in_the_table_and_on_the_page_of_the_gene(tmp_path):
+    rows = gene_rows(["A", "B"], [1.0], traits=("y", "z"))
+    results = write_results(tmp_path / "r", rows)
+    searches = search_rows(rows[::2])
+    pq.write_table(pa.Table.from_pylist(searches, schema=PERMUTATION_TESTS.arrow), results / PERMUTATION_TESTS.name)
+    page = Page(write_report(results, []).read_text(encoding="utf-8"))
+    table = page.data["table"]
+    assert table["total"] == len(rows) + len(searches) - 1  # the gene that is not in gene_tests is left out
+    assert set(table["columns"]["test"]["labels"]) >= {"groupings (permutation)", "step-up (permutation)"}
+    notes = table["columns"]["note"]["labels"]
+    assert "sift<=0.05, maf<=0.01; 5,003 permutations" in notes
+    error = np.frombuffer(base64.b64decode(table["columns"]["p_error"]["data"]), np.uint8)
+    assert sorted(error[error > 0].tolist()) == [25, 50, 75]
+    shown = {(gene, row[0], row[1]): row for gene, panel in page.data["genes"].items() for row in panel["searches"]}
+    assert len(shown) == len(searches) - 1
+    for row in searches:
+        if row["gene"] != "GONE" and row["note"] == "":
+            found = shown[row["gene"], row["trait"], row["test"]]
+            expected = [row[k] for k in ("log10p", "p_error", "permutations", "exceedances", "grouping")]
+            assert found[6:11] == expected
+            assert found[11] == "+11:ALT, -12:REF"
+    text = " ".join(page.text)
+    assert "no variants" in text  # among the tests without a p-value
+
+
+def test_searches__a_report_without_them_has_none(tmp_path):
+    page = Page(write_report(write_results(tmp_path / "r", gene_rows(["A"], [1.0])), []).read_text(encoding="utf-8"))
+    assert page.data["genes"]["A"]["searches"] == []
+    assert not any("permutation" in label for label in page.data["table"]["columns"]["test"]["labels"])
+
+
+@pytest.mark.parametrize("least", [5, 20])
+def test_residuals__no_bin_is_smaller_than_allowed_and_none_is_lost(least):
+    rng = np.random.default_rng(least)
+    for n in (0, 3, least, 60, 2000):
+        z = np.append(rng.standard_t(2, max(0, n - 1)), 80.0)[:n]  # an outlier
+        edges, counts = bin_residuals(z, least)
+        assert counts.sum() == (n if n >= least else 0)
+        assert (counts >= least).all()
+        for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True):
+            assert count == np.count_nonzero((z >= low) & (z < high))
+        assert np.abs(edges[np.isfinite(edges)]).max(initial=0) <= 4  # nothing tells where outliers are
+
+
+def test_residuals__are_those_of_the_regression_and_only_counts_reach_the_page(tmp_path):
+    study = make_study(5, 220, "one", loco=False)
+    study.traits["z"][7] = 1234.5
+    run_study(study.write(tmp_path), tmp_path / "out", Resources(threads=1))
+    _, found = read_residuals(tmp_path / "out" / "denoise", ["z", "y"])
+    for trait in ("y", "z"):
+        chosen = study.observed(trait)
+        X, y = study.design(chosen), study.traits[trait][chosen]
+        r = y - X @ np.linalg.lstsq(X, y, rcond=None)[0]
+        sigma = np.sqrt(r @ r / (len(r) - X.shape[1]))
+        assert np.sort(found[trait]) == pytest.approx(np.sort(r / sigma), rel=1e-7, abs=1e-9)
+    text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    section = text.split('<section id="null-models">')[1].split("</section>")[0]
+    skewness = stats.skew(found["z"])
+    assert f"one, z: skewness {format_number(skewness)}" in section
+    assert "one, cc" not in section.split("<details")[0]  # binary
+    sizes = [int(n) for n in re.findall(r">[^<]*: (\d+) samples<", section)]
+    assert min(sizes) >= 5
+    assert sum(sizes) == sum(int(study.observed(t).sum()) for t in ("y", "w", "z"))
+    highest = f"{found['z'].max():.2f}"
+    assert float(highest) > 10
+    assert highest not in section

@@ -93,7 +93,7 @@ def evaluate_gene(view: GeneView, shared: SharedV, selections: list[Selection], 
         if not len(selection.in_bin):
             continue
         mac = float(mac_of[selection.in_bin].sum())
-        correction, note = _calibrate(view, shared, selection, mac)
+        correction, note = calibrate_burden(view.bundles, view.genes, view.counted, shared, selection)
         key = (selection.in_bin.tobytes(), selection.in_mask.tobytes() if sees_mask else b"", correction)
         if key not in known:
             known[key] = evaluate_selection(view, shared, selection, correction)
@@ -131,19 +131,25 @@ def _with_note(result: TestResult, note: str) -> TestResult:
     return replace(result, note="; ".join(x for x in (result.note, note) if x)) if note else result
 
 
-def _calibrate(view: GeneView, shared: SharedV, selection: Selection, mac: float) -> tuple[float, str]:
+def calibrate_burden(
+    bundles: Sequence[Bundle],
+    genes: Mapping[int, StudyGene],
+    counted: CountedAllele,
+    shared: SharedV,
+    selection: Selection,
+) -> tuple[float, str]:
     """Return the burden's correction r of V (1 without calibration) and what the rows of a binary trait should say."""
-    trait, bundles = shared.traits[0], view.bundles
-    here = list(view.genes)
+    trait, here = shared.traits[0], list(genes)
     if any(bundles[k].traits[trait]["kind"] != "binary" for k in here):
         return 1.0, ""
     if not shared.calibrated or shared.note:
+        mac = float(counted.mac[selection.in_bin].sum())
         return 1.0, shared.note or advise_calibration(bundles, here, trait, mac)
-    s = view.counted.turn[selection.in_bin]
+    s = counted.turn[selection.in_bin]
     grid = np.ix_(selection.in_bin, selection.in_bin)
     plain = {k: float(s @ V[grid] @ s) for k, V in shared.plain.items()}
     information = float(s @ shared.V[grid] @ s)
-    return burden_correction(bundles, view.genes, trait, selection.mask, selection.max_maf, information, plain)
+    return burden_correction(bundles, genes, trait, selection.mask, selection.max_maf, information, plain)
 
 
 def evaluate_selection(view: GeneView, shared: SharedV, selection: Selection, correction: float) -> Tested:

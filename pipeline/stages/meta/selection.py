@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.config import Tests
 from pipeline.kernels.selection import count_allele, split_variants
 from pipeline.stages.meta.tasks import GeneRequest, MetaTask
 from pipeline.stages.meta.unite import TraitGroup, UnionFrequency, UnionGene
@@ -40,12 +41,13 @@ class CountedAllele:
         return cls(*count_allele(frequency.frequency, frequency.alt_count, frequency.allele_number, rule == "maf"))
 
 
-def included_variants(union: UnionGene, frequency: UnionFrequency, task: MetaTask) -> dict[int, NDArray[np.bool_]]:
+def included_variants(
+    union: UnionGene, frequency: UnionFrequency, tests: Tests, maf: str
+) -> dict[int, NDArray[np.bool_]]:
     """Return which variants each study contributes: under the `study` policy, those rare in that study."""
-    if task.maf != "study":
+    if maf != "study":
         return {k: np.ones(len(union.position), np.bool_) for k in union.studies}
-    bound = max(task.tests.max_maf)
-    rare = bounded_frequency(frequency.by_study, task.tests.frequency) <= bound
+    rare = bounded_frequency(frequency.by_study, tests.frequency) <= max(tests.max_maf)
     return dict(zip(frequency.studies, rare, strict=True))
 
 

@@ -86,7 +86,7 @@ def _gene_rows(
             continue
         frequency = pool_frequencies(union, group, request.external)
         selections = {(s.mask, s.max_maf): s for s in select_variants(request, union, frequency, group, task, [])}
-        included = included_variants(union, frequency, task)
+        included = included_variants(union, frequency, task.tests, task.maf)
         calibrate = task.tests.calibrate
         for shared in sum_studies(bundles, union, group, request.chromosome, included, calibrate):
             for row in (row for row in mine if row["trait"] in shared.traits):
