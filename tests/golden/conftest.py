@@ -1,32 +1,14 @@
 """Studies of the golden cohorts, run once per test session and configuration."""
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
 import yaml
 
 from pipeline.run import Resources, run_meta_analysis, run_study
-
-DATA = Path(__file__).parent / "data"
-SHARED = Path(os.environ.get("LOCOMASS_SHARED", Path(__file__).parents[3] / "shared"))
-
-
-def shared(name: str) -> Path:
-    """Return a folder of the shared data, or skip the test where it is absent."""
-    folder = SHARED / "data" / name
-    if not folder.exists():
-        pytest.skip(f"{folder} is not on this machine")
-    return folder
-
-
-def read_results(folder: Path) -> pd.DataFrame:
-    """Return gene_tests.parquet."""
-    return pd.read_parquet(folder / "gene_tests.parquet")
+from tests.golden.cohorts import DATA
 
 
 @pytest.fixture(scope="session")
@@ -62,8 +44,3 @@ def run_golden_meta(tmp_path_factory) -> Callable[..., Path]:
         return run_meta_analysis(folder / "config.yaml", bundles, folder / "out", Resources(), "meta").path
 
     return run
-
-
-def relative(ours: pd.Series, theirs: pd.Series) -> np.ndarray:
-    """Return |ours / theirs - 1|."""
-    return np.abs(ours.to_numpy() / theirs.to_numpy() - 1)

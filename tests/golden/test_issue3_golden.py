@@ -8,13 +8,13 @@ of ten, which a simulation settles.
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import DATA, read_results, relative
 
 from pipeline.io.bundle import Bundle
 from pipeline.kernels.mixture import mixture_isf, mixture_logsf
 from pipeline.stages.meta.sums import sum_studies
 from pipeline.stages.meta.tasks import GeneRequest
 from pipeline.stages.meta.unite import group_traits, pool_frequencies, unite_gene
+from tests.golden.cohorts import DATA, read_results, relative
 
 EXPECTED = DATA / "expected"
 R_TESTS = {"names": ["burden", "skat", "skat-o"], "max_maf": [0.01, 0.05, 0.5], "weights": ["flat", "beta_1_25"]}

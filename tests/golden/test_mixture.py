@@ -2,9 +2,9 @@
 
 import numpy as np
 import pandas as pd
-from conftest import DATA
 
 from pipeline.kernels.mixture import mixture_logsf
+from tests.golden.cohorts import DATA
 
 
 def test_mixture_tails_equal_40_digit_arithmetic():

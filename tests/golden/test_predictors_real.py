@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import read_results, shared
 
 from pipeline.io.null_models import read_array
 from pipeline.run import Resources, run_study
+from tests.golden.cohorts import read_results, shared
 
 
 def run(tmp_path: Path, upto: str, **predictor) -> Path:

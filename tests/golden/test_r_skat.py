@@ -8,11 +8,11 @@ direct integration instead.
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import DATA, read_results, relative
 from scipy.integrate import quad
 from scipy.stats import chi2
 
 from pipeline.io.bundle import Bundle
+from tests.golden.cohorts import DATA, read_results, relative
 
 KEYS = ["gene", "trait", "mask", "max_maf", "weights", "test"]
 TESTS = {"names": ["burden", "skat", "skat-o"], "max_maf": [0.01, 0.05, 0.5], "weights": ["flat", "beta_1_25"]}

@@ -7,7 +7,6 @@ sigma2 (or logistic fit), and missing calls are its own mean.
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import read_results, shared
 from scipy.linalg import block_diag
 
 from pipeline.gene_tests.base import ScoreStatistics
@@ -15,6 +14,7 @@ from pipeline.gene_tests.registry import evaluate
 from pipeline.io.plink import open_fileset
 from pipeline.kernels.packed import decode_dosage
 from pipeline.run import Resources, run_meta_analysis, run_study
+from tests.golden.cohorts import read_results, shared
 
 COHORTS = ("AFR", "AMR", "EAS", "EUR", "SAS")
 

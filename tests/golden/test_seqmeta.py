@@ -3,7 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import DATA, read_results, relative
+
+from tests.golden.cohorts import DATA, read_results, relative
 
 TESTS = {"names": ["burden", "skat"], "max_maf": [0.01, 0.05], "weights": ["flat", "beta_1_25"]}
 

@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import DATA
 from scipy import integrate, stats
 
 from pipeline.run import Resources, run_study
 from pipeline.stages.meta import evaluate as stage
+from tests.golden.cohorts import DATA
 from tests.reference_gene_tests import imhof_sf, liu_quantile
 
 RHO = np.array([0.0, 0.01, 0.04, 0.09, 0.16, 0.25, 0.5, 0.999])
