@@ -3,9 +3,9 @@
     python -m benchmarks.schedule                          threads, 1 and 2 local workers
     python -m benchmarks.schedule --cluster slurm.yaml     the same on a cluster, 1 and 2 workers of 1 core
 
-The batches of 100,000 samples and 200,000 variants (5,000 genes; 5 GB) are run and timed. Their costs, per packed byte, are
-then drawn again for the 4,000 batches of 64 MB of an exome of 500,000 samples, and laid on w workers, each taking the
-next batch when it is free; the scheduler hands out one batch at a time, which takes the measured overhead.
+The batches of 100,000 samples and 200,000 variants (5,000 genes; 5 GB) are run and timed. Their costs, per packed byte,
+are then drawn again for the 4,000 batches of 64 MB of an exome of 500,000 samples, and laid on w workers, each taking
+the next batch when it is free; the scheduler hands out one batch at a time, which takes the measured overhead.
 """
 
 from __future__ import annotations

@@ -126,6 +126,7 @@ def run_study(
         _announce(executor, config_path, directory.path)
         run = StudyRun(config, folder, directory, executor, resources.progress)
         _check_columns(run.catalogue, config)
+        run.read_strata()  # wrong ones are refused before anything is computed
         _log_inputs(run)
         if last == 0:
             run.run_predict()
@@ -411,6 +412,7 @@ def check_study(config_path: Path, out: Path | None) -> Checked:
     with open_executor() as executor:
         run = StudyRun(config, folder, RunDirectory(out or Path(config.output)), executor)
         _check_columns(run.catalogue, config)
+        run.read_strata()
         inputs = read_inputs(run)
         for path in predictor_files(config.predictor, folder):
             if not path.exists():
