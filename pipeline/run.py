@@ -419,7 +419,9 @@ def check_study(config_path: Path, out: Path | None) -> Checked:
                 raise ConfigError(f"{config_path}: key predictor: no such file: {path}")
         chosen = np.isfinite(run.cohort.y).any(axis=1)
         X, names = run.cohort.design(chosen)
-        tasks = plan_batches(run.cohort, run.catalogue, run.found, run.score_options, Path("."), Path("."))
+        tasks = plan_batches(
+            run.cohort, run.catalogue, run.found, run.score_options, Path("."), Path("."), batch_bytes=run.batch_bytes
+        )
         largest = max((len(t.rows) for t in tasks), default=0) * run.cohort.fileset.beds[0].row_bytes
         columns = len(names) + 2 * len(run.cohort.traits)
         memory = len(chosen) * columns * 8 * (2 if config.predictor.method != "none" else 1) + 3 * largest

@@ -154,7 +154,8 @@ class StudyRun:
             t.name if t.kind == "binary" else np.isfinite(y).tobytes() for t, y in zip(c.traits, c.y.T, strict=True)
         }
         n_columns = 3 * len(c.traits) + len(designs) * (1 + sum(map(_n_columns, c.covariates.values())))
-        return bound_batch(self.executor.task_memory, len(c.rows), n_columns)
+        total = len(self.found.members) * c.fileset.beds[0].row_bytes
+        return bound_batch(self.executor.task_memory, len(c.rows), n_columns, total)
 
     @cached_property
     def kept_folder(self) -> Path:
