@@ -351,6 +351,7 @@ def _connect(where: str) -> Iterator[ClusterExecutor]:
     advice = "start one with `dask scheduler`, or give a file of configs/cluster"
     if "scheduler_file" in target and not Path(where).exists():
         raise LocomassError(f"--cluster {where}: no such scheduler file; {advice}")
+    _quieten()
     try:
         client = Client(**target, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, TimeoutError, ValueError, KeyError) as error:
@@ -371,6 +372,15 @@ def _connect(where: str) -> Iterator[ClusterExecutor]:
                 # a scheduler that goes just now must not hide what went wrong before
                 with suppress(OSError, TimeoutError, RuntimeError, AttributeError):
                     client.unregister_worker_plugin("locomass")
+
+
+def _quieten() -> None:
+    """Keep `distributed` from printing tracebacks of connections that end, and every job that is cancelled.
+
+    What a lost connection means is said by the error that ends the run.
+    """
+    for name in ("distributed.client", "distributed.batched"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _set_up(client: Any, lifetime: float | None = None, stagger: float = 0.0) -> None:
@@ -443,8 +453,7 @@ def _start_jobs(config: ClusterConfig, where: str) -> Iterator[ClusterExecutor]:
     """Submit the first jobs, let their number follow the work, and cancel them at the end."""
     from distributed import Client, Status
 
-    logging.getLogger("distributed.batched").setLevel(logging.ERROR)  # it reports every job that is cancelled
-
+    _quieten()
     with make_job_cluster(config) as cluster, Client(cluster, set_as_default=False) as client:
         _set_up(client, config.lifetime, stagger=parse_walltime(config.margin) / 2)
         first = -(-max(1, config.min_workers) // config.processes)
