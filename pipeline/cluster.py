@@ -36,6 +36,7 @@ TASKS_PER_MESSAGE = 100  # tasks sent to the scheduler at a time
 CONNECT_SECONDS = 20
 WORKER_SECONDS = 60  # a running scheduler must have a worker by then
 REPORT_SECONDS = 60
+LOST = "the connection to the Dask scheduler was lost; finished batches are kept: run again to resume"
 
 Walltime = Annotated[str, Meta(pattern=r"^(\d+-)?\d{1,4}:[0-5]\d:[0-5]\d$")]
 Memory = Annotated[str, Meta(pattern=r"^\d+(\.\d+)? ?[kKMGT](i?B)?$")]
@@ -167,6 +168,7 @@ class ClusterExecutor:
 
         results: list[Any] = [None] * len(items)
         place: dict[str, int] = {}
+        self._await_connection()
         try:
             waiting = as_completed(loop=self.client.loop, with_results=True)
             for start in range(0, len(items), TASKS_PER_MESSAGE):
@@ -190,10 +192,25 @@ class ClusterExecutor:
                 f"and run again: finished batches are kept"
             ) from None
         except (CancelledError, CommClosedError, TimeoutError, asyncio.CancelledError):
-            raise LocomassError(
-                "the connection to the Dask scheduler was lost; finished batches are kept: run again to resume"
-            ) from None
+            raise LocomassError(LOST) from None
+        except Exception:  # a client that has given up refuses work with another exception in every version
+            if self.client.status == "running":
+                raise
+            raise LocomassError(LOST) from None
         return results
+
+    def _await_connection(self) -> None:
+        """Wait until a client that looks for its scheduler has found it, or has given up after its own timeout.
+
+        Work that is handed to a client while it gives up is never answered.
+
+        Raises:
+            LocomassError: the scheduler is gone.
+        """
+        while self.client.status in ("connecting", "closing"):
+            time.sleep(0.05)
+        if self.client.status != "running":
+            raise LocomassError(LOST)
 
 
 @contextmanager
@@ -334,6 +351,7 @@ def _connect(where: str) -> Iterator[ClusterExecutor]:
     advice = "start one with `dask scheduler`, or give a file of configs/cluster"
     if "scheduler_file" in target and not Path(where).exists():
         raise LocomassError(f"--cluster {where}: no such scheduler file; {advice}")
+    _quieten()
     try:
         client = Client(**target, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, TimeoutError, ValueError, KeyError) as error:
@@ -350,8 +368,19 @@ def _connect(where: str) -> Iterator[ClusterExecutor]:
         try:
             yield ClusterExecutor(client)
         finally:
-            with suppress(OSError, TimeoutError):
-                client.unregister_worker_plugin("locomass")
+            if client.status == "running":
+                # a scheduler that goes just now must not hide what went wrong before
+                with suppress(OSError, TimeoutError, RuntimeError, AttributeError):
+                    client.unregister_worker_plugin("locomass")
+
+
+def _quieten() -> None:
+    """Keep `distributed` from printing tracebacks of connections that end, and every job that is cancelled.
+
+    What a lost connection means is said by the error that ends the run.
+    """
+    for name in ("distributed.client", "distributed.batched"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _set_up(client: Any, lifetime: float | None = None, stagger: float = 0.0) -> None:
@@ -424,8 +453,7 @@ def _start_jobs(config: ClusterConfig, where: str) -> Iterator[ClusterExecutor]:
     """Submit the first jobs, let their number follow the work, and cancel them at the end."""
     from distributed import Client, Status
 
-    logging.getLogger("distributed.batched").setLevel(logging.ERROR)  # it reports every job that is cancelled
-
+    _quieten()
     with make_job_cluster(config) as cluster, Client(cluster, set_as_default=False) as client:
         _set_up(client, config.lifetime, stagger=parse_walltime(config.margin) / 2)
         first = -(-max(1, config.min_workers) // config.processes)

@@ -1,8 +1,10 @@
 """The output directory of a run: its lock, its stages and what makes each of them stale.
 
 ``plan.json`` holds, per stage, the digest of everything the stage depends on: content of its input files, its part of
-the configuration, the version of its code, and the digests of the stages before it. Same digest and outputs there:
-nothing is computed. Anything else: the stage runs again, reusing the parts that an interrupted run left.
+the configuration, the version of its code, and the digests of the stages before it. Same digest, and outputs as the
+stage left them: nothing is computed. Anything else: the stage runs again, reusing the parts of an interrupted run.
+Outputs are known by their content, which is read only where the stamp of a file has changed: in a copy of the directory
+once, in place never.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from typing import Any
 from pipeline import __version__
 from pipeline.errors import FormatError, InputError, LockError
 from pipeline.io.parts import count_rows
-from pipeline.provenance import digest_file, digest_value, write_json
+from pipeline.provenance import digest_file, digest_value, stamp_file, write_json
 
 #: Raised by one whenever a stage's numbers change for the same inputs.
 STAGE_VERSIONS = {
@@ -47,7 +49,7 @@ class RunDirectory:
 
     def _read(self) -> dict[str, Any]:
         """Return the content of plan.json, nothing done where there is none."""
-        empty: dict[str, Any] = {"stages": {}, "files": {}, "begun": {}, "run": {}}
+        empty: dict[str, Any] = {"stages": {}, "files": {}, "written": {}, "begun": {}, "run": {}}
         try:
             plan = json.loads((self.path / PLAN).read_text(encoding="utf-8"))
         except OSError:  # a new directory; one that cannot be used is refused where the lock is taken
@@ -76,7 +78,7 @@ class RunDirectory:
         entry = self._plan["stages"].get(stage)
         if entry is None or entry["digest"] != digest:
             return False
-        return all(self._stamp(self.path / name) == stamp for name, stamp in entry["outputs"].items())
+        return all(self._digest_output(name) == content for name, content in entry["outputs"].items())
 
     def forget(self, stage: str) -> None:
         """Record, before outputs are replaced, that a stage and those after it are no longer done.
@@ -113,11 +115,11 @@ class RunDirectory:
         return [number for number in range(begun["batches"]) if not is_there(number)]
 
     def finish(self, stage: str, digest: str, outputs: Sequence[str]) -> None:
-        """Record that a stage is done, with the size of each output."""
+        """Record that a stage is done, with the content of each output."""
         self._plan["begun"].pop(stage, None)
         self._plan["stages"][stage] = {
             "digest": digest,
-            "outputs": {name: self._stamp(self.path / name) for name in outputs},
+            "outputs": {name: self._digest_output(name) for name in outputs},
         }
         self.save()
 
@@ -140,7 +142,10 @@ class RunDirectory:
         run = self._plan["run"]
         if run.get("digest") != digest or last not in self._plan["stages"] or self._plan["begun"]:
             return None
+        known = dict(self._plan["written"])
         whole = all(self.is_done(stage, entry["digest"]) for stage, entry in self._plan["stages"].items())
+        if self._plan["written"] != known:  # a copy of the directory: next time its files need not be read
+            self.save()
         return int(run["failed"]) if whole else None
 
     def finish_run(self, digest: str, failed: int) -> None:
@@ -177,14 +182,23 @@ class RunDirectory:
         """Digest and stamp of every input file seen, by path."""
         return dict(self._plan["files"])
 
-    @staticmethod
-    def _stamp(path: Path) -> list[Any] | None:
-        """Return sizes of a file, or of the files below a directory; None when it is gone."""
-        if path.is_file():
-            return [path.stat().st_size]
+    def _digest_output(self, name: str) -> str | None:
+        """Return the content digest of an output, a file or a folder; None when it is gone."""
+        path = self.path / name
         if path.is_dir():
-            return sorted([str(p.relative_to(path)), p.stat().st_size] for p in path.rglob("*") if p.is_file())
-        return None
+            below = sorted(str(p.relative_to(self.path)) for p in path.rglob("*") if p.is_file())
+            return digest_value({file: self._digest_written(file) for file in below})
+        return self._digest_written(name) if path.is_file() else None
+
+    def _digest_written(self, name: str) -> str:
+        """Return the content digest of a file, which is read unless its stamp is known.
+
+        The stamp of a file that was written just now is trusted, other than that of an input: nobody else writes here.
+        """
+        stamp, written = stamp_file(self.path / name), self._plan["written"]
+        if name not in written or written[name]["stamp"] != stamp:
+            written[name] = {"stamp": stamp, "digest": digest_file(self.path / name)}
+        return str(written[name]["digest"])
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -56,7 +56,8 @@ def digest_file(path: str | Path, cache: dict[str, Any] | None = None) -> str:
         below = sorted(p for p in path.rglob("*") if p.is_file())
         return digest_value({str(p.relative_to(path)): digest_file(p, cache) for p in below})
     try:
-        key, stamp = str(path.resolve()), _stamp(path)
+        found = stamp_file(path)
+        key, stamp = str(path.resolve()), found if time.time_ns() - max(found[2:]) >= SETTLED_NS else None
         if cache is not None and stamp is not None and cache.get(key, {}).get("stamp") == stamp:
             return str(cache[key]["digest"])
         with open(path, "rb") as handle:
@@ -68,11 +69,9 @@ def digest_file(path: str | Path, cache: dict[str, Any] | None = None) -> str:
     return digest
 
 
-def _stamp(path: Path) -> list[int] | None:
-    """Return what changes when a file does, None for one that was written just now."""
+def stamp_file(path: Path) -> list[int]:
+    """Return what changes when a file does: size, inode, modification time and change time."""
     stat = path.stat()
-    if time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) < SETTLED_NS:
-        return None
     return [stat.st_size, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns]
 
 

@@ -126,6 +126,7 @@ def run_study(
         _announce(executor, config_path, directory.path)
         run = StudyRun(config, folder, directory, executor, resources.progress)
         _check_columns(run.catalogue, config)
+        run.read_strata()  # wrong ones are refused before anything is computed
         _log_inputs(run)
         if last == 0:
             run.run_predict()
@@ -413,13 +414,16 @@ def check_study(config_path: Path, out: Path | None) -> Checked:
     with open_executor() as executor:
         run = StudyRun(config, folder, RunDirectory(out or Path(config.output)), executor)
         _check_columns(run.catalogue, config)
+        run.read_strata()
         inputs = read_inputs(run)
         for path in predictor_files(config.predictor, folder):
             if not path.exists():
                 raise ConfigError(f"{config_path}: key predictor: no such file: {path}")
         chosen = np.isfinite(run.cohort.y).any(axis=1)
         X, names = run.cohort.design(chosen)
-        tasks = plan_batches(run.cohort, run.catalogue, run.found, run.score_options, Path("."), Path("."))
+        tasks = plan_batches(
+            run.cohort, run.catalogue, run.found, run.score_options, Path("."), Path("."), batch_bytes=run.batch_bytes
+        )
         largest = max((len(t.rows) for t in tasks), default=0) * run.cohort.fileset.beds[0].row_bytes
         columns = len(names) + 2 * len(run.cohort.traits)
         memory = len(chosen) * columns * 8 * (2 if config.predictor.method != "none" else 1) + 3 * largest

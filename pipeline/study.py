@@ -154,7 +154,8 @@ class StudyRun:
             t.name if t.kind == "binary" else np.isfinite(y).tobytes() for t, y in zip(c.traits, c.y.T, strict=True)
         }
         n_columns = 3 * len(c.traits) + len(designs) * (1 + sum(map(_n_columns, c.covariates.values())))
-        return bound_batch(self.executor.task_memory, len(c.rows), n_columns)
+        total = len(self.found.members) * c.fileset.beds[0].row_bytes
+        return bound_batch(self.executor.task_memory, len(c.rows), n_columns, total)
 
     @cached_property
     def kept_folder(self) -> Path:
@@ -247,7 +248,7 @@ class StudyRun:
         options = PermutationOptions(
             tuple(p.tests), p.variance, tuple(sorted(set(t.max_maf))), parameters, p.strata is not None
         )
-        strata = self._strata(p.strata) if p.strata else np.empty(0, np.int64)
+        strata = self.read_strata()
         masks = digest_arrays(self.catalogue.member, *self.catalogue.columns.values(), strata)
         digest = self.directory.stage_digest(
             "permutation",
@@ -276,12 +277,15 @@ class StudyRun:
         self.directory.parts_folder("permutation", "none")
         return count_failed_genes(table)
 
-    def _strata(self, name: str) -> NDArray[np.int64]:
-        """Return the level of a categorical covariate of every analysed sample.
+    def read_strata(self) -> NDArray[np.int64]:
+        """Return the level of the covariate of `permutation.strata` of every analysed sample; empty without the key.
 
         Raises:
-            ConfigError: there is no such covariate.
+            ConfigError: there is no such categorical covariate.
         """
+        name = self.config.permutation.strata
+        if name is None:
+            return np.empty(0, np.int64)
         known = [key for key, values in self.cohort.covariates.items() if values.dtype.kind != "f"]
         if name not in known:
             raise ConfigError(

@@ -21,7 +21,12 @@ from pipeline.errors import BundleError
 from pipeline.io.bundle_check import check_genes, check_variants_distinct, read_study
 from pipeline.io.bundle_tables import RowGroups, open_bundle_table, read_bundle_table
 from pipeline.io.bundle_variants import STORE, VariantFile, matrix_of
-from pipeline.kernels.score_statistics import add_information, cancel_rounding, information_matrix
+from pipeline.kernels.score_statistics import (
+    add_information,
+    cancel_rounding,
+    information_diagonal,
+    information_matrix,
+)
 from pipeline.schema import (
     BUNDLE_CALIBRATED,
     BUNDLE_COLLAPSED,
@@ -330,6 +335,11 @@ class Bundle:
         cancel_rounding(K, c.row, c.column, c.value, ROUNDING)
         return K
 
+    def information_diagonal(self, gene: StudyGene, trait: str) -> Floats:
+        """Return (m,) the diagonal of `information`."""
+        c, rows = self.projections(gene, trait)
+        return information_diagonal(c.row, c.column, c.value, rows, ROUNDING)
+
     def add_information(
         self, V: Floats, gene: StudyGene, trait: str, place: NDArray[np.int64], sign: Floats, scale: float
     ) -> None:
@@ -339,7 +349,7 @@ class Bundle:
             V: (u, u) changed in place.
             gene, trait: whose K.
             place: (m,) row of each variant in V, -1 to leave it out.
-            sign: (m,) -1 where V counts the other allele.
+            sign: (m,) factor of each variant, -1 where V counts the other allele.
             scale: 1 / sigma2 to add V.
         """
         c, rows = self.projections(gene, trait)

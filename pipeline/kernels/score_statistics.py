@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pipeline.kernels.packed import MISSING
 
 Floats = NDArray[np.float64]
+BLOCK_ENTRIES = 1 << 22  # of a block of B'B
 
 
 @njit(cache=True, nogil=True)
@@ -191,6 +192,31 @@ def information_matrix(m: int, row: NDArray[np.int32], column: NDArray[np.int32]
 
 
 @njit(cache=True, nogil=True)
+def information_diagonal(
+    row: NDArray[np.int32], column: NDArray[np.int32], value: Floats, B: Floats, rounding: float
+) -> Floats:
+    """Return (m,) ``(G'WG - B'B)_jj``, zero where it is at most ``rounding`` times ``(G'WG)_jj``.
+
+    Args:
+        row, column, value: sparse lower triangle of G'WG (m, m).
+        B: (p, m).
+        rounding: such a variant is constant given the covariates, and what the subtraction leaves is no variance.
+    """
+    square, rest = np.zeros(B.shape[1]), np.zeros(B.shape[1])
+    for k in range(row.shape[0]):
+        if row[k] == column[k]:
+            square[row[k]] += value[k]
+    for p in range(B.shape[0]):
+        for j in range(B.shape[1]):
+            rest[j] += B[p, j] ** 2
+    for j in range(B.shape[1]):
+        rest[j] = square[j] - rest[j]
+        if rest[j] <= rounding * square[j]:
+            rest[j] = 0.0
+    return rest
+
+
+@njit(cache=True, nogil=True)
 def add_information(
     V: Floats,
     place: NDArray[np.int64],
@@ -202,31 +228,39 @@ def add_information(
     B: Floats,
     rounding: float,
 ) -> None:
-    """Add ``scale (G'WG - B'B)`` of one study to the matrix of all studies.
+    """Add ``scale (G'WG - B'B)`` of one study to the matrix of all studies; B'B is made block by block of rows.
 
     Args:
         V: (u, u) on the union of variants; changed in place.
         place: (m,) row of each variant in V, -1 to leave it out.
-        sign: (m,) -1 where the other allele is counted, else +1.
+        sign: (m,) factor of each variant: -1 where the other allele is counted, else +1.
         scale: 1 / sigma2.
         row, column, value: sparse lower triangle of G'WG (m, m).
         B: (p, m).
         rounding: a variant whose variance is at most this share of its G'WG is constant given the covariates: left out.
     """
-    m = place.shape[0]
-    K = -(B.T @ B)
-    squares = np.zeros(m)
+    kept = np.flatnonzero((information_diagonal(row, column, value, B, rounding) > 0.0) & (place >= 0))
+    n, p = kept.shape[0], B.shape[0]
+    number = np.full(place.shape[0], -1, np.int64)
+    D = np.empty((n, p))
+    for i in range(n):
+        number[kept[i]] = i
+        for c in range(p):
+            D[i, c] = sign[kept[i]] * B[c, kept[i]]
+    step = max(1, BLOCK_ENTRIES // max(n, 1))
+    for first in range(0, n, step):
+        last = min(n, first + step)
+        block = D[first:last] @ D[:last].T
+        for i in range(first, last):
+            for j in range(i + 1):
+                x = scale * block[i - first, j]
+                V[place[kept[i]], place[kept[j]]] -= x
+                if i != j:
+                    V[place[kept[j]], place[kept[i]]] -= x
     for k in range(row.shape[0]):
-        K[row[k], column[k]] += value[k]
-        if row[k] == column[k]:
-            squares[row[k]] += value[k]
-    for i in range(m):
-        if place[i] < 0 or K[i, i] <= rounding * squares[i]:
-            continue
-        for j in range(i + 1):
-            if place[j] < 0 or K[j, j] <= rounding * squares[j]:
-                continue
-            x = scale * sign[i] * sign[j] * K[i, j]
+        i, j = row[k], column[k]
+        if number[i] >= 0 and number[j] >= 0:
+            x = scale * sign[i] * sign[j] * value[k]
             V[place[i], place[j]] += x
             if i != j:
                 V[place[j], place[i]] += x

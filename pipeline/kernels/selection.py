@@ -71,12 +71,12 @@ def split_variants(
 
 
 @njit(cache=True, nogil=True)
-def turn_statistics(U: Floats, V: Floats, chosen: Places, turn: Floats) -> tuple[Floats, Floats]:
+def turn_statistics(U: Floats, V: Floats, chosen: Places, rows: Places, turn: Floats) -> tuple[Floats, Floats]:
     """Return (T, m) scores and (m, m) information of the chosen variants, each with the sign of its counted allele.
 
     Args:
-        U: (T, u); V: (u, u).
-        chosen: (m,) places.
+        U: (T, u); V: (r, r).
+        chosen: (m,) places in U; rows: (m,) their rows of V.
         turn: (u,) signs.
     """
     m = chosen.shape[0]
@@ -86,7 +86,7 @@ def turn_statistics(U: Floats, V: Floats, chosen: Places, turn: Floats) -> tuple
         for t in range(U.shape[0]):
             turned_U[t, i] = U[t, a] * turn[a]
         for j in range(m):
-            turned_V[i, j] = V[a, chosen[j]] * (turn[a] * turn[chosen[j]])
+            turned_V[i, j] = V[rows[i], rows[j]] * (turn[a] * turn[chosen[j]])
     return turned_U, turned_V
 
 

@@ -144,7 +144,9 @@ def take_trait(shared: SharedV, t: int) -> SharedV:
     """Return the statistics of one trait."""
     one = slice(t, t + 1)
     per_study = tuple((U[one], V, scale[one]) for U, V, scale in shared.per_study)
-    return SharedV(shared.traits[one], shared.U[one], shared.V, shared.scale[one], per_study, None, shared.note)
+    return SharedV(
+        shared.traits[one], shared.U[one], shared.V, shared.scale[one], shared.variance, per_study, None, shared.note
+    )
 
 
 def find_index(

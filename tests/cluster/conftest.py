@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -65,3 +68,32 @@ def slurm(tmp_path_factory) -> Iterator[Path]:
         # a daemon that ended by itself has taken its file with it
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             os.kill(int((folder / name).read_text()), signal.SIGTERM)
+
+
+def start_dask(*words: str) -> subprocess.Popen[bytes]:
+    """Start a Dask command."""
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{Path(__file__).parent}"}
+    command = [sys.executable, "-m", *words]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+@pytest.fixture
+def running(tmp_path):
+    """A scheduler with its file and a worker, as a user starts them: (address, file, scheduler process)."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    file = tmp_path / "scheduler.json"
+    scheduler = start_dask(
+        "distributed.cli.dask_scheduler", "--host", address, "--scheduler-file", str(file), "--no-dashboard"
+    )
+    worker = start_dask(
+        "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard", "--death-timeout", "30",
+        "--local-directory", str(tmp_path),
+    )  # fmt: skip
+    while not file.exists():
+        time.sleep(0.05)
+    yield address, file, scheduler
+    for process in (worker, scheduler):
+        process.terminate()
+        process.wait(20)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -15,8 +12,6 @@ import pytest
 
 from pipeline.cluster import ClusterExecutor, _set_up, dashboard_link, open_executor
 from pipeline.errors import FormatError, LocomassError
-
-ROOT = Path(__file__).parents[2]
 
 
 def square(x: int) -> int:
@@ -114,35 +109,6 @@ def test_a_worker_near_its_walltime_finishes_its_batch_and_takes_no_other(tmp_pa
         timer.join()
     assert [path.read_text().split() for path in logs] == [["begin", "end"]] * 3
     assert processes[0] != processes[2]
-
-
-def start(*words: str) -> subprocess.Popen[bytes]:
-    """Start a Dask command."""
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{Path(__file__).parent}"}
-    command = [sys.executable, "-m", *words]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-@pytest.fixture
-def running(tmp_path):
-    """A scheduler with its file and a worker, as a user starts them: (address, file, scheduler process)."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
-    file = tmp_path / "scheduler.json"
-    scheduler = start(
-        "distributed.cli.dask_scheduler", "--host", address, "--scheduler-file", str(file), "--no-dashboard"
-    )
-    worker = start(
-        "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard", "--death-timeout", "30",
-        "--local-directory", str(tmp_path),
-    )  # fmt: skip
-    while not file.exists():
-        time.sleep(0.05)
-    yield address, file, scheduler
-    for process in (worker, scheduler):
-        process.terminate()
-        process.wait(20)
 
 
 def test_a_running_scheduler_by_address_and_by_file(running):

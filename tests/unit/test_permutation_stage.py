@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from pipeline.errors import ConfigError
-from pipeline.run import Resources, run_study
+from pipeline.run import Resources, check_study, run_study
 from tests import reference_grouping as reference
 from tests.factories import make_study
 
@@ -193,9 +193,14 @@ def test_report__follows_the_searches(study, tmp_path):
     assert "(permutation)" not in (out / "report.html").read_text(encoding="utf-8")
 
 
-def test_unknown_strata__raises(study, tmp_path):
-    with pytest.raises(ConfigError, match="no categorical covariate 'sx'; did you mean 'sex'"):
-        run(study, tmp_path, strata="sx")
+@pytest.mark.parametrize(("strata", "advice"), [("sx", "; did you mean 'sex'"), ("age", "; list it under")])
+def test_strata_that_are_no_categorical_covariate__raises_before_anything_is_computed(study, tmp_path, strata, advice):
+    message = f"permutation.strata: no categorical covariate '{strata}'.*{advice}"
+    with pytest.raises(ConfigError, match=message):
+        run(study, tmp_path, strata=strata)
+    assert not (tmp_path / "out" / "denoise").exists()
+    with pytest.raises(ConfigError, match=message):
+        check_study(tmp_path / "study.yaml", tmp_path / "out")
 
 
 def test_more_than_twelve_variants_leave_subsets_to_step_up(study, tmp_path):

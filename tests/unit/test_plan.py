@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -27,6 +28,13 @@ def finished(directory, digest="d1"):
     directory.finish("meta", digest, ["table.tsv", "bundle"])
 
 
+def change(path):
+    """Write other bytes and keep size and modification time, as a careless copy does."""
+    stat = path.stat()
+    path.write_text("y" * stat.st_size)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
 def test_is_done__only_with_the_same_digest(directory):
     assert not directory.is_done("meta", "d1")
     finished(directory)
@@ -41,17 +49,39 @@ def test_is_done__survives_a_new_process(directory):
     assert json.loads((directory.path / PLAN).read_text())["stages"]["meta"]["digest"] == "d1"
 
 
-@pytest.mark.parametrize("spoil", ["table gone", "table cut", "part gone", "part added"])
+@pytest.mark.parametrize(
+    "spoil", ["table gone", "table cut", "table changed", "part gone", "part added", "part changed"]
+)
 def test_is_done__not_when_outputs_are_no_longer_what_they_were(directory, spoil):
     finished(directory)
     folder = directory.path
     {
         "table gone": lambda: (folder / "table.tsv").unlink(),
         "table cut": lambda: (folder / "table.tsv").write_text(""),
+        "table changed": lambda: change(folder / "table.tsv"),
+        "part changed": lambda: change(folder / "bundle" / "part"),
         "part gone": lambda: (folder / "bundle" / "part").unlink(),
         "part added": lambda: (folder / "bundle" / "more").write_text(""),
     }[spoil]()
     assert not directory.is_done("meta", "d1")
+
+
+@pytest.mark.parametrize("copy", [shutil.copyfile, shutil.copy2, os.link])
+def test_is_done__in_a_copy_of_the_directory_whose_files_are_read_once(directory, tmp_path, monkeypatch, copy):
+    finished(directory)
+    directory.finish_run("r", 0)
+    shutil.copytree(directory.path, tmp_path / "copy", copy_function=copy)
+    copied = RunDirectory(tmp_path / "copy")
+    assert copied.find_run("r", "meta") == 0
+    monkeypatch.setattr("pipeline.plan.digest_file", lambda path: pytest.fail(f"{path} was read again"))
+    assert RunDirectory(copied.path).find_run("r", "meta") == 0
+
+
+def test_is_done__in_a_copy_of_the_directory_that_went_wrong(directory, tmp_path):
+    finished(directory)
+    shutil.copytree(directory.path, tmp_path / "copy")
+    (tmp_path / "copy" / "bundle" / "part").write_bytes(bytes(5))
+    assert not RunDirectory(tmp_path / "copy").is_done("meta", "d1")
 
 
 def test_stage_digest__depends_on_content_options_and_what_came_before(directory):

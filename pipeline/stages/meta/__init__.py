@@ -12,7 +12,7 @@ from pathlib import Path
 from pipeline.cluster import Executor
 from pipeline.errors import GENE_FAILURES
 from pipeline.gene_tests.base import missing_result
-from pipeline.gene_tests.registry import HETEROGENEITY
+from pipeline.gene_tests.registry import HETEROGENEITY, TESTS
 from pipeline.gene_tests.step_up import SEARCHES
 from pipeline.io.bundle import Bundle, StudyGene, open_once
 from pipeline.stages.meta.between import BetweenStudies, gather_between
@@ -25,7 +25,7 @@ from pipeline.stages.meta.collect import (
 )
 from pipeline.stages.meta.evaluate import GeneView, evaluate_gene
 from pipeline.stages.meta.groups import merge_groups
-from pipeline.stages.meta.selection import included_variants, select_variants
+from pipeline.stages.meta.selection import included_variants, select_variants, tested_variants
 from pipeline.stages.meta.study_effects import write_study_effects
 from pipeline.stages.meta.sums import sum_studies
 from pipeline.stages.meta.tasks import GeneRequest, MetaTask
@@ -105,9 +105,10 @@ def _run_gene(
         selections = list(select_variants(request, union, frequency, group, task, results.audit))
         included = included_variants(union, frequency, task.tests, task.maf)
         view = GeneView.of(request, union, frequency, group, task, bundles)
+        with_masks = any(name in TESTS and TESTS[name].scope == "mask" for name in names)
         for shared in sum_studies(
             bundles, union, group, request.chromosome, included, task.tests.calibrate,
-            bool(names & set(SEARCHES)), bool(names & HETEROGENEITY),
+            bool(names & set(SEARCHES)), bool(names & HETEROGENEITY), tested_variants(selections, with_masks),
         ):  # fmt: skip
             if task.groups and shared.per_study:
                 shared = merge_groups(shared, [task.groups[k] for k in frequency.studies])

@@ -87,7 +87,7 @@ class VariantCollector:
             union.position, union.ref, union.alt, frequency.n_studies, frequency.allele_number, frequency.alt_count,
         )  # fmt: skip
         again = np.tile(chosen, len(shared.traits)) if len(shared.traits) > 1 else chosen
-        V = shared.scale[:, None] * np.diagonal(shared.V)[chosen]
+        V = shared.scale[:, None] * shared.variance[chosen]
         self.labels.append((request.chromosome, len(chosen), shared.traits))
         self.parts.append((*(values[again] for values in per_variant), shared.U[:, chosen].ravel(), V.ravel()))
 

@@ -146,7 +146,8 @@ def calibrate_burden(
         mac = float(counted.mac[selection.in_bin].sum())
         return 1.0, shared.note or advise_calibration(bundles, here, trait, mac)
     s = counted.turn[selection.in_bin]
-    grid = np.ix_(selection.in_bin, selection.in_bin)
+    at = shared.find_rows(selection.in_bin)
+    grid = np.ix_(at, at)
     plain = {k: float(s @ V[grid] @ s) for k, V in shared.plain.items()}
     information = float(s @ shared.V[grid] @ s)
     return burden_correction(bundles, genes, trait, selection.mask, selection.max_maf, information, plain)
@@ -204,7 +205,8 @@ def _drivers(
 def _select(view: GeneView, shared: SharedV, chosen: NDArray[np.int64], rare: NDArray[np.bool_]) -> ScoreStatistics:
     """Return the score statistics of the chosen variants, turned to the counted allele."""
     counted, listed = view.counted, view.union.listed
-    U, V = turn_statistics(shared.U, shared.V, chosen, counted.turn)
+    rows = shared.find_rows(chosen)
+    U, V = turn_statistics(shared.U, shared.V, chosen, rows, counted.turn)
     return ScoreStatistics(
         U=U,
         V=V,
@@ -214,5 +216,7 @@ def _select(view: GeneView, shared: SharedV, chosen: NDArray[np.int64], rare: ND
         n_samples=np.full(len(shared.traits), float(view.group.n_samples)),
         rare=rare,
         annotations={name: values[listed[chosen]] for name, values in view.request.columns.items()},
-        per_study=tuple((*turn_statistics(U, V, chosen, counted.turn), scale) for U, V, scale in shared.per_study),
+        per_study=tuple(
+            (*turn_statistics(U, V, chosen, rows, counted.turn), scale) for U, V, scale in shared.per_study
+        ),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +57,12 @@ def bounded_frequency(frequency: Floats, rule: str) -> Floats:
     Lowered by rounding, since bounds are inclusive and 1 - f of a frequency at the bound may lie just above it.
     """
     return (np.minimum(frequency, 1 - frequency) if rule == "maf" else frequency) * (1 - 1e-12)
+
+
+def tested_variants(selections: Sequence[Selection], with_masks: bool) -> NDArray[np.int64]:
+    """Return the variants that some row tests, rising: those of the bins, and of the whole masks if tests see them."""
+    chosen = [x for s in selections for x in ((s.in_bin, s.in_mask) if with_masks else (s.in_bin,))]
+    return np.unique(np.concatenate(chosen)) if chosen else np.empty(0, np.int64)
 
 
 def select_variants(

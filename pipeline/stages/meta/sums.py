@@ -25,23 +25,31 @@ class SharedV:
 
     Attributes:
         traits: names (T).
-        U: (T, u); V: (u, u); scale: (T,) with ``Var(U[t]) = scale[t] V``.
+        U: (T, u); V: (u, u), or (r, r) on ``rows``; scale: (T,) with ``Var(U[t]) = scale[t] V``.
+        variance: (u,) V_jj of all variants of the union.
         per_study: (U_k, V_k, scale_k) of every study, on the union; empty for one study, or where not asked for.
         replicates: (T, P, u) null scores that all studies shared; None otherwise, or when not asked for.
         note: what the rows should say.
         calibrated: numbers of the studies whose calibrated variances are in V.
         plain: V_k of the other studies, where some are calibrated.
+        rows: (r,) variants of the union, rising, that V is made for; None for all.
     """
 
     traits: tuple[str, ...]
     U: Floats
     V: Floats
     scale: Floats
+    variance: Floats
     per_study: tuple[tuple[Floats, Floats, Floats], ...]
     replicates: Floats | None = None
     note: str = ""
     calibrated: tuple[int, ...] = ()
     plain: Mapping[int, Floats] = field(default_factory=dict)
+    rows: NDArray[np.int64] | None = None
+
+    def find_rows(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the rows of V of some variants of the union, which V must be made for."""
+        return chosen if self.rows is None else np.searchsorted(self.rows, chosen)
 
 
 def sum_studies(
@@ -53,6 +61,7 @@ def sum_studies(
     calibrate: str = "none",
     with_replicates: bool = False,
     with_studies: bool = True,
+    rows: NDArray[np.int64] | None = None,
 ) -> Iterator[SharedV]:
     """Sum U and V over the studies of a trait group: ``U = sum_k U_k``, ``V = sum_k V_k``.
 
@@ -69,6 +78,8 @@ def sum_studies(
         with_replicates: sum the null replicates that the studies share.
         with_studies: keep U and V of every study, which heterogeneity needs; without, sums of many studies take a
             fraction of the time and memory.
+        rows: (r,) variants of the union, rising, that V is made for: a huge gene is tested by its masks, which take a
+            part of it. None for all.
     """
     here = [k for k in group.studies if k in union.studies]
     if len(here) == 1:
@@ -82,35 +93,48 @@ def sum_studies(
     else:
         parts = [(trait,) for trait in group.traits]
     u = len(union.position)
+    rows_of = number_rows(u, rows)
+    r = u if rows is None else len(rows)
     for traits in parts:
         replicates = sum_replicates(bundles, union.studies, here, traits, u) if with_replicates else None
         factors = {} if calibrate == "none" else _calibration_factors(bundles, union, here, traits[0])
         note = NOT_CALIBRATED if calibrate == "spa" and any(f is None for f in factors.values()) else ""
         calibrated = tuple(k for k, factor in factors.items() if factor is not None)
-        apart = len(here) == 1 or with_studies or bool(calibrated)  # burden corrections need the studies, too
+        apart = with_studies or bool(calibrated)  # burden corrections need the studies, too
         per_study, plain = [], {}
-        U, V = np.zeros((len(traits), u)), np.zeros((u, u))
+        U, variance = np.zeros((len(traits), u)), np.zeros(u)
+        V = np.zeros((r, r))
         for k in here:
             gene, at, sign = union.studies[k]
             place = np.where((at >= 0) & included[k][at], at, -1)
             U_k = _lay_scores(gene, place, sign, [bundles[k].traits[t]["index"] for t in traits], u)
             scale = np.array([1.0 / bundles[k].sigma2(t, chromosome) for t in traits])
-            V_k, unit = (np.zeros((u, u)), 1.0) if apart else (V, float(scale[0]))
+            unit = 1.0 if len(here) == 1 else float(scale[0])
             factor = factors.get(k)
-            if factor is None:
-                bundles[k].add_information(V_k, gene, traits[0], place, sign, unit)
-            else:
-                _add_calibrated(V_k, bundles[k].information(gene, traits[0]), factor * sign, place)
+            turn = sign if factor is None else sign * factor  # sigma2 of a binary trait is 1
+            kept = place >= 0
+            variance[place[kept]] += unit * (bundles[k].information_diagonal(gene, traits[0]) * turn**2)[kept]
+            row = np.where(kept, rows_of[place], -1)
+            V_k = np.zeros((r, r)) if apart and len(here) > 1 else V
+            bundles[k].add_information(V_k, gene, traits[0], row, turn, unit if V_k is V else 1.0)
             U += U_k
-            if apart:
-                V += V_k * scale[0]
+            if V_k is not V:
+                V += V_k * unit
                 per_study.append((U_k, V_k, scale))
                 if calibrated and factor is None:
                     plain[k] = V_k
-        if len(here) == 1:
-            yield SharedV(traits, *per_study[0], (), replicates, note, calibrated)
-        elif here:
-            yield SharedV(traits, U, V, np.ones(1), tuple(per_study), replicates, note, calibrated, plain)
+        if here:
+            scale = scale if len(here) == 1 else np.ones(1)
+            yield SharedV(traits, U, V, scale, variance, tuple(per_study), replicates, note, calibrated, plain, rows)
+
+
+def number_rows(u: int, rows: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    """Return (u,) the row of V of every variant of the union, -1 for none."""
+    if rows is None:
+        return np.arange(u)
+    out = np.full(u, -1, np.int64)
+    out[rows] = np.arange(len(rows))
+    return out
 
 
 def _lay_scores(gene: StudyGene, place: NDArray[np.int64], sign: Floats, index: list[int], u: int) -> Floats:
@@ -129,11 +153,5 @@ def _calibration_factors(
     for k in studies:
         info, gene = bundles[k].traits[trait], union.studies[k][0]
         if info["kind"] == "binary":
-            factors[k] = calibration_factor(gene, info["index"], np.diag(bundles[k].information(gene, trait)))
+            factors[k] = calibration_factor(gene, info["index"], bundles[k].information_diagonal(gene, trait))
     return factors
-
-
-def _add_calibrated(V: Floats, K: Floats, factor: Floats, place: NDArray[np.int64]) -> None:
-    """Add the information K of a binary trait, rows and columns times ``factor``, to V in place (sigma2 is 1)."""
-    kept = np.flatnonzero(place >= 0)
-    V[np.ix_(place[kept], place[kept])] += (K * np.outer(factor, factor))[np.ix_(kept, kept)]

@@ -20,6 +20,7 @@ Floats = NDArray[np.float64]
 PARTS = ("variants", "audit", "drivers", "tests")
 GENES_PER_TASK = 200
 PAIRS_PER_TASK = 4_000_000  # entries of all information matrices of a task
+TASKS = 3_000  # of a catalogue that would have more, tasks are larger
 
 
 @dataclass(frozen=True)
@@ -93,12 +94,13 @@ def plan_tasks(
     gene_of = np.repeat(np.arange(len(sets)), np.diff(sets.offsets))
     owner = _first_owner(c, gene_of)
     order = sorted(range(len(sets)), key=lambda i: (chromosome_order(str(sets.chromosome[i])), int(sets.start[i])))
+    most_pairs = max(PAIRS_PER_TASK, int((np.diff(sets.offsets) ** 2).sum()) // TASKS)
     requests: list[list[GeneRequest]] = [[]]
     pairs = 0
     for i in order:
         low, high = int(sets.offsets[i]), int(sets.offsets[i + 1])
         cost = (high - low) ** 2
-        if requests[-1] and (len(requests[-1]) >= GENES_PER_TASK or pairs + cost > PAIRS_PER_TASK):
+        if requests[-1] and (len(requests[-1]) >= GENES_PER_TASK or pairs + cost > most_pairs):
             requests.append([])
             pairs = 0
         pairs += cost

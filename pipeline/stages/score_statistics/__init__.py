@@ -39,30 +39,33 @@ from pipeline.stages.score_statistics.sharing import plan_sharing, traits_to_cal
 
 BATCH_BYTES = 64 << 20  # packed bytes of a batch
 BATCH_PAIRS = 2_000_000  # entries of the information matrices of a batch
+BATCHES = 3_000  # of a data set that would have more, batches are larger
 CARRIER_BYTES = 45  # per packed byte, if every sample carries every variant: 4 carriers of 5 bytes, twice, and scratch
 TASK_BYTES = 400e6  # a task's share of the program, blocks of V, tables on their way to disk
 
 
-def bound_batch(memory: float | None, n_samples: int, n_columns: int) -> int:
+def bound_batch(memory: float | None, n_samples: int, n_columns: int, total: int = 0) -> int:
     """Return the packed bytes of a batch that a task may take on.
 
     Args:
         memory: bytes that a task may use; None: no bound.
         n_samples: analysed samples.
         n_columns: columns of the null models of a chromosome, which the task holds, too.
+        total: packed bytes of all genes.
 
     Raises:
         ConfigError: there is no room for a batch of any size.
     """
+    usual = max(BATCH_BYTES, total // BATCHES)
     if memory is None:
-        return BATCH_BYTES
+        return usual
     needed = TASK_BYTES + 16.0 * n_samples * n_columns
     if memory <= needed:
         raise ConfigError(
             f"{memory / 1e6:,.0f} MB of memory per task is too little: {n_samples:,} samples with {n_columns} columns "
             f"of null models need more than {needed / 1e6:,.0f} MB; give more memory, or fewer threads or traits"
         )
-    return int(min(BATCH_BYTES, (memory - needed) / CARRIER_BYTES))
+    return int(min(usual, (memory - needed) / CARRIER_BYTES))
 
 
 def plan_batches(
@@ -80,6 +83,7 @@ def plan_batches(
     row_bytes = cohort.fileset.beds[0].row_bytes
     sets = catalogue.sets
     members = [found.members[found.offsets[i] : found.offsets[i + 1]] for i in range(len(sets))]
+    most_pairs = max(BATCH_PAIRS, sum(len(m) ** 2 for m in members) // BATCHES)
     order = sorted(
         (i for i in range(len(sets)) if len(members[i])),
         key=lambda i: (chromosome_order(str(sets.chromosome[i])), int(members[i].min())),
@@ -89,7 +93,7 @@ def plan_batches(
     for i in order:
         cost, pairs = len(members[i]) * row_bytes, len(members[i]) ** 2
         new_chromosome = batches and sets.chromosome[batches[-1][0]] != sets.chromosome[i]
-        if not batches or new_chromosome or size + cost > bound or entries + pairs > BATCH_PAIRS:
+        if not batches or new_chromosome or size + cost > bound or entries + pairs > most_pairs:
             batches.append([])
             size = entries = 0
         batches[-1].append(i)
