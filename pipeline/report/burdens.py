@@ -217,14 +217,15 @@ def _one_burden(view: _View, t: int, selection: Selection) -> Iterator[Burden]:
         return
     genes = {k: view.union.studies[k][0] for k in view.studies}
     correction, _ = calibrate_burden(view.bundles, genes, view.counted, shared, selection)
-    scores, V = turn_statistics(shared.U, shared.V * (shared.scale[t] / correction), member, turn)
+    rows = shared.find_rows(member)
+    scores, V = turn_statistics(shared.U, shared.V * (shared.scale[t] / correction), member, rows, turn)
     U = scores[t]
     score, variance = float(U.sum()), float(V.sum())
     if not variance > 0:
         return
     studies, parts = [], shared.per_study or ((shared.U, shared.V, shared.scale),)
     for k, (U_k, V_k, scale) in zip(view.studies, parts, strict=True):
-        own, V_own = turn_statistics(U_k, V_k * (scale[t] / correction), member, turn)
+        own, V_own = turn_statistics(U_k, V_k * (scale[t] / correction), member, rows, turn)
         v = float(V_own.sum())
         if v > 0:
             n = int(np.count_nonzero(np.diag(V_own) > 0))
