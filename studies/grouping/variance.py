@@ -29,7 +29,7 @@ from pipeline.kernels.step_up import search_step_up
 from pipeline.simulate.pool import Haplotypes, draw_cases, draw_people
 from studies.grouping.design import GENE_SIZES, N_HAPLOTYPES, N_PEOPLE, SCENARIOS, draw_effects, make_pools
 from studies.grouping.models import ALPHA, collect_carriers
-from studies.grouping.summary import Difference
+from studies.grouping.summary import Difference, null_interval
 
 Floats = NDArray[np.float64]
 Booleans = NDArray[np.bool_]
@@ -45,6 +45,7 @@ TRAITS = {
     "1,000 cases, 1,000 controls": 0.5, "200 cases, 1,800 controls": 0.1,
 }  # fmt: skip
 NORMAL, HEAVY, RANKED, BALANCED, UNBALANCED = TRAITS
+SEARCHED = ("step-up", "all MAF")
 SETS = ("causal variants, known", "no cut-off", "all MAF", "step-up")
 #: genes small enough for all subsets
 SMALL = (6, 7, 8, 9)
@@ -260,22 +261,37 @@ residual above 3 standard deviations the set holds {empirical} (empirical) and {
 def _list_traits(pools: Mapping[int, Sequence[Haplotypes]], replicates: int) -> Iterator[str]:
     """Give the table of traits and pools."""
     columns = ("haplotypes", "seen once or twice, %", "step-up, empirical", "step-up, model", "difference",
-               "all MAF, empirical", "all MAF, model", "step-up - all MAF, model")  # fmt: skip
+               "all MAF, empirical", "all MAF, model", "difference", "step-up - all MAF, model")  # fmt: skip
     yield """
 By trait, and by how rare the variants are: a pool of 1,000 haplotypes is what 500 sequenced people show. Power in per
 cent; differences are paired.
 """
     yield "| trait | " + " | ".join(columns) + " |"
     yield "|---|" + "---:|" * len(columns)
+    null = []
     for trait in TRAITS:
         for haplotypes, genes in pools.items():
-            tally = run_searches(genes, trait, EFFECT, replicates, ("all MAF", "step-up"))
+            tally = run_searches(genes, trait, EFFECT, replicates, SEARCHED)
+            null.append(run_searches(genes, trait, 0.0, replicates, SEARCHED))
             cells = [f"{haplotypes:,}", f"{100 * _share_rare(genes):.0f}"]
-            for name, rival in (("step-up", "step-up, empirical"), ("all MAF", "")):
+            for name in SEARCHED:
                 cells += [f"{100 * tally.power(key(name, variance)):.0f}" for variance in VARIANCES]
-                cells += [str(tally.compare(key(name, "model"), rival))] if rival else []
+                cells.append(str(tally.compare(key(name, "model"), key(name, "empirical"))))
             cells.append(str(tally.compare(key("step-up", "model"), key("all MAF", "model"))))
             yield f"| {trait} | " + " | ".join(cells) + " |"
+    yield f"\n{_describe_null(null, len(GENE_SIZES) * replicates)}"
+
+
+def _describe_null(null: Sequence[Tally], genes: int) -> str:
+    """Say whether the searches hold their level."""
+    low, high = null_interval(genes)
+    rates = [tally.power(row) for tally in null for row in tally.rows]
+    outside = sum(not low <= round(rate * genes) <= high for rate in rates)
+    return (
+        f"Without an effect the same {len(rates)} cells reject {100 * min(rates):.1f} to {100 * max(rates):.1f} % of "
+        f"{genes:,} genes; {outside} lie outside the 99 % interval, "
+        f"{100 * low / genes:.1f} to {100 * high / genes:.1f} %."
+    )
 
 
 def _share_rare(pools: Sequence[Haplotypes]) -> float:

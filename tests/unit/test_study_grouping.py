@@ -179,10 +179,10 @@ def test_a_run_resumes_where_it_was_killed(tmp_path):
     assert json.loads(lines[0])["permutations"] == 40
 
 
-def make_rates(power):
+def make_rates(power, **settings):
     """Rates of one gene, all models, from ``power(trait, scenario, model) -> probability``."""
     rng = np.random.default_rng(1)
-    settings, done = Settings(sizes=(10, 10, 10, 10)), {}
+    settings, done = Settings(sizes=(10, 10, 10, 10), **settings), {}
     for unit in list_units(range(20)):
         bits = rng.random((len(MODELS), 4)) < np.array([[power(unit, name)] * 4 for name in MODELS])
         done[unit] = [int(row @ (1 << np.arange(4))) for row in bits]
@@ -230,3 +230,16 @@ def test_report_fills_page_and_figures(tmp_path, monkeypatch):
         assert f"### Simulation {scenario}:" in text
     for trait in TRAITS:
         assert (tmp_path / "figures" / f"grouping-{trait}.svg").stat().st_size < 100_000
+
+
+def test_report_of_other_pools_fills_its_own_section(tmp_path, monkeypatch):
+    page = tmp_path / "studies-grouping.md"
+    kept = "<!-- grouping: begin -->\nkept\n<!-- grouping: end -->\n"
+    page.write_text(f"{kept}<!-- few-haplotypes: begin -->\nstale\n<!-- few-haplotypes: end -->\n")
+    monkeypatch.setattr(report, "PAGE", page)
+    report.write_report(make_rates(lambda unit, name: 0.05 if not unit.effect else 0.5, haplotypes=1000))
+    text = page.read_text()
+    assert text.startswith(kept)
+    assert "stale" not in text
+    assert "genes of 1,000 haplotypes" in text
+    assert "Type I error at 0.05, 240 null genes" in text
