@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 
 from studies.grouping.design import EFFECTS, N_HAPLOTYPES, SCENARIOS, TRAITS
 from studies.grouping.models import ALPHA, GROUPINGS, MODELS, REGISTRY, SEARCHES, SIGNS, SUMMARY, WEIGHTS, model_name
-from studies.grouping.summary import PAPER, STEP_UP, Rates, Verdict, judge, null_interval
+from studies.grouping.summary import AGNOSTIC, PAPER, STEP_UP, Rates, Verdict, judge, null_interval
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = DOCS / "studies-grouping.md"
@@ -76,6 +76,7 @@ def list_short(rates: Rates) -> Iterator[str]:
     """Give the lines of a run with pools of another size."""
     yield from _list_settings(rates)
     yield from _list_verdicts(judge(rates))
+    yield from _list_best(rates)
     yield ""
     yield from _list_beside(rates)
     yield f"\n{_describe_null(rates)}"
@@ -101,6 +102,19 @@ def _list_verdicts(verdicts: Iterable[Verdict]) -> Iterator[str]:
     yield "|---|---|---|"
     for v in verdicts:
         yield f"| {v.conclusion} | {v.numbers} | {v.verdict} |"
+
+
+def _list_best(rates: Rates) -> Iterator[str]:
+    """Give the table of the best model without annotations in every simulation."""
+    yield f"\nThe best of {len(AGNOSTIC)} models without annotations, its power in per cent, and that of {STEP_UP}.\n"
+    yield "| simulation | " + " | ".join(f"best, {trait} | its power | step-up" for trait in TRAITS) + " |"
+    yield "|---|" + "---|---:|---:|" * len(TRAITS)
+    for scenario in SCENARIOS:
+        cells = []
+        for trait in TRAITS:
+            best = rates.best(trait, scenario, AGNOSTIC)
+            cells += [best, *(f"{100 * rates.power(trait, scenario, name):.0f}" for name in (best, STEP_UP))]
+        yield f"| {scenario} | " + " | ".join(cells) + " |"
 
 
 def _list_beside(rates: Rates) -> Iterator[str]:
