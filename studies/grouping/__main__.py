@@ -7,9 +7,10 @@ import tempfile
 from pathlib import Path
 
 import studies.grouping as study
-from studies.grouping.design import list_units
+from studies.grouping.design import N_HAPLOTYPES, list_units
 from studies.grouping.run import Settings, read_checkpoint, run_units
 from studies.grouping.subset import check_subset, run_subset
+from studies.grouping.variance import check_variance
 
 
 def main() -> None:
@@ -19,6 +20,7 @@ def main() -> None:
     parser.add_argument("--replicates", type=int, default=500)
     parser.add_argument("--permutations", type=int, default=500)
     parser.add_argument("--engine", choices=("msprime", "built-in"), default="msprime")
+    parser.add_argument("--haplotypes", type=int, default=N_HAPLOTYPES, help="of a gene's pool: how rare variants get")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no unit after this")
     parser.add_argument("--seed", type=int, default=1)
@@ -28,9 +30,10 @@ def main() -> None:
     if arguments.subset:
         with tempfile.TemporaryDirectory() as folder:
             checks = list(check_subset(run_subset(Path(folder) / "subset.jsonl", arguments.processes)))
+        checks += check_variance()
         print("\n".join(f"{'ok  ' if holds else 'FAIL'} {what}" for what, holds in checks))
         raise SystemExit(not all(holds for _, holds in checks))
-    settings = Settings(arguments.seed, arguments.permutations, arguments.engine)
+    settings = Settings(arguments.seed, arguments.permutations, arguments.engine, haplotypes=arguments.haplotypes)
     if arguments.report:
         from studies.grouping.report import write_report
         from studies.grouping.summary import Rates

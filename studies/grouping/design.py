@@ -99,18 +99,21 @@ def list_units(replicates: range, scenarios: tuple[str, ...] = tuple(SCENARIOS))
                     yield Unit(trait, scenario, effect, replicate)
 
 
-def make_pools(seed: int, engine: str, sizes: tuple[int, ...] = GENE_SIZES) -> list[Haplotypes]:
+def make_pools(
+    seed: int, engine: str, sizes: tuple[int, ...] = GENE_SIZES, haplotypes: int = N_HAPLOTYPES
+) -> list[Haplotypes]:
     """Return the haplotypes of each gene: sites in random order until 2,000 people are expected to show its size.
 
-    Two or more of the sites are common, so that every gene has a part in simulation 5.
+    Two or more of the sites are common, so that every gene has a part in simulation 5. The rarest allele of a pool has
+    frequency 1/haplotypes: a small pool is a gene that few people were sequenced for, and has hardly any singletons.
     """
-    return [_make_pool(np.random.default_rng([seed, g]), engine, size) for g, size in enumerate(sizes)]
+    return [_make_pool(np.random.default_rng([seed, g]), engine, size, haplotypes) for g, size in enumerate(sizes)]
 
 
-def _make_pool(rng: np.random.Generator, engine: str, size: int) -> Haplotypes:
+def _make_pool(rng: np.random.Generator, engine: str, size: int, haplotypes: int) -> Haplotypes:
     """Return (H, m) haplotypes of one gene."""
     while True:
-        sites = simulate_haplotype_pool(N_HAPLOTYPES, 5 * size, growth=GROWTH, engine=engine, rng=rng)
+        sites = simulate_haplotype_pool(haplotypes, 5 * size, growth=GROWTH, engine=engine, rng=rng)
         order = rng.permutation(sites.shape[1])
         common = order[sites[:, order].mean(axis=0) >= COMMON][:2]
         order = np.concatenate((common, order[~np.isin(order, common)]))

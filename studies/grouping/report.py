@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import matplotlib
@@ -12,13 +12,12 @@ import matplotlib
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
 
-from studies.grouping.design import EFFECTS, SCENARIOS, TRAITS
+from studies.grouping.design import EFFECTS, N_HAPLOTYPES, SCENARIOS, TRAITS
 from studies.grouping.models import ALPHA, GROUPINGS, MODELS, REGISTRY, SEARCHES, SIGNS, SUMMARY, WEIGHTS, model_name
-from studies.grouping.summary import PAPER, STEP_UP, Rates, judge, null_interval
+from studies.grouping.summary import AGNOSTIC, PAPER, STEP_UP, Rates, Verdict, judge, null_interval
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = DOCS / "studies-grouping.md"
-BEGIN, END = "<!-- grouping: begin -->", "<!-- grouping: end -->"
 #: models side by side with what the paper lacked
 BESIDE = (
     STEP_UP,
@@ -45,39 +44,81 @@ DRAWN = {
 
 
 def write_report(rates: Rates) -> None:
-    """Put tables into the page and draw the figures."""
-    text = PAGE.read_text(encoding="utf-8")
-    head, rest = text.split(BEGIN)
-    tail = rest.split(END)[1]
-    PAGE.write_text("\n".join([head + BEGIN, *list_lines(rates), END]) + tail, encoding="utf-8")
+    """Put tables into the page and draw the figures; of pools of another size than the study's, the short tables."""
+    if rates.settings.haplotypes != N_HAPLOTYPES:
+        fill_page("few-haplotypes", list_short(rates))
+        return
+    fill_page("grouping", list_lines(rates))
     for trait in TRAITS:
         draw_power(rates, trait, DOCS / "figures" / f"grouping-{trait}.svg")
 
 
+def fill_page(section: str, lines: Iterable[str]) -> None:
+    """Put lines between the page's markers of a section."""
+    begin, end = f"<!-- {section}: begin -->", f"<!-- {section}: end -->"
+    body = "\n".join([begin, *lines, end])
+    head, rest = PAGE.read_text(encoding="utf-8").split(begin)
+    PAGE.write_text(head + body + rest.split(end)[1], encoding="utf-8")
+
+
 def list_lines(rates: Rates) -> Iterator[str]:
     """Give the lines of the page."""
-    replicates = {cell: rates.replicates(cell) for cell in rates.cells}
-    power = [n for cell, n in replicates.items() if cell[2] > 0]
-    settings = rates.settings
-    yield f"""
-Seed {settings.seed}, {settings.engine}, {len(settings.sizes)} genes, {settings.people:,} people,
-{settings.permutations} permutations a gene; {min(power)} to {max(power)} replicates per simulation, trait and effect,
-that is {min(power) * len(settings.sizes):,} genes or more; {replicates[TRAITS[0], "1", 0.0]} replicates of the null.
-"""
+    yield from _list_settings(rates)
     yield "## The paper's conclusions\n"
-    yield "Power in percentage points, mean over the effect sizes, ± 1.96 standard errors of paired differences.\n"
-    yield "| conclusion | numbers | comes out |"
-    yield "|---|---|---|"
-    for v in judge(rates):
-        yield f"| {v.conclusion} | {v.numbers} | {v.verdict} |"
+    yield from _list_verdicts(judge(rates))
+    yield "\n## What the paper lacked\n"
     yield from _list_beside(rates)
     yield from _list_power(rates)
     yield from _list_null(rates)
 
 
+def list_short(rates: Rates) -> Iterator[str]:
+    """Give the lines of a run with pools of another size."""
+    yield from _list_settings(rates)
+    yield from _list_verdicts(judge(rates))
+    yield from _list_best(rates)
+    yield ""
+    yield from _list_beside(rates)
+    yield f"\n{_describe_null(rates)}"
+
+
+def _list_settings(rates: Rates) -> Iterator[str]:
+    """Say what was run."""
+    replicates = {cell: rates.replicates(cell) for cell in rates.cells}
+    power = [n for cell, n in replicates.items() if cell[2] > 0]
+    settings = rates.settings
+    genes, null = min(power) * len(settings.sizes), replicates[TRAITS[0], "1", 0.0]
+    yield f"""
+Seed {settings.seed}, {settings.engine}, {len(settings.sizes)} genes of {settings.haplotypes:,} haplotypes,
+{settings.people:,} people, {settings.permutations} permutations a gene; {min(power)} to {max(power)} replicates
+per simulation, trait and effect, that is {genes:,} genes or more; {null} replicates of the null.
+"""
+
+
+def _list_verdicts(verdicts: Iterable[Verdict]) -> Iterator[str]:
+    """Give the table of conclusions."""
+    yield "Power in percentage points, mean over the effect sizes, ± 1.96 standard errors of paired differences.\n"
+    yield "| conclusion | numbers | comes out |"
+    yield "|---|---|---|"
+    for v in verdicts:
+        yield f"| {v.conclusion} | {v.numbers} | {v.verdict} |"
+
+
+def _list_best(rates: Rates) -> Iterator[str]:
+    """Give the table of the best model without annotations in every simulation."""
+    yield f"\nThe best of {len(AGNOSTIC)} models without annotations, its power in per cent, and that of {STEP_UP}.\n"
+    yield "| simulation | " + " | ".join(f"best, {trait} | its power | step-up" for trait in TRAITS) + " |"
+    yield "|---|" + "---|---:|---:|" * len(TRAITS)
+    for scenario in SCENARIOS:
+        cells = []
+        for trait in TRAITS:
+            best = rates.best(trait, scenario, AGNOSTIC)
+            cells += [best, *(f"{100 * rates.power(trait, scenario, name):.0f}" for name in (best, STEP_UP))]
+        yield f"| {scenario} | " + " | ".join(cells) + " |"
+
+
 def _list_beside(rates: Rates) -> Iterator[str]:
     """Give the table of what the paper lacked."""
-    yield "\n## What the paper lacked\n"
     yield "Power in per cent, mean over the effect sizes: quantitative / case-control. `data`: signs from the data.\n"
     yield "| model | " + " | ".join(SCENARIOS) + " |"
     yield "|---|" + "---:|" * len(SCENARIOS)
@@ -133,6 +174,22 @@ def _list_null(rates: Rates) -> Iterator[str]:
             mark = "**" if k > high else "_" if k < low else ""
             cells.append(f"{mark}{k / n:.4f}{mark}")
         yield f"| {name} | " + " | ".join(cells) + " |"
+
+
+def _describe_null(rates: Rates) -> str:
+    """Say which type I errors lie outside their interval."""
+    n = rates.null_count(TRAITS[0], "CMC")[1]
+    low, high = null_interval(n)
+    outside = [
+        f"{name} ({trait}): {k / n:.4f}"
+        for name in MODELS
+        for trait in TRAITS
+        if not low <= (k := rates.null_count(trait, name)[0]) <= high
+    ]
+    return (
+        f"Type I error at {ALPHA}, {n:,} null genes: of {2 * len(MODELS)} models and traits {len(outside)} lie outside "
+        f"the 99 % interval, {low / n:.4f} to {high / n:.4f}" + (": " + "; ".join(outside) if outside else "") + "."
+    )
 
 
 def draw_power(rates: Rates, trait: str, path: Path) -> None:

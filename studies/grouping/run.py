@@ -15,7 +15,17 @@ from threadpoolctl import threadpool_limits
 
 from pipeline.errors import InputError
 from pipeline.simulate.pool import Haplotypes
-from studies.grouping.design import EFFECTS, GENE_SIZES, N_PEOPLE, SCENARIOS, TRAITS, Unit, draw_sample, make_pools
+from studies.grouping.design import (
+    EFFECTS,
+    GENE_SIZES,
+    N_HAPLOTYPES,
+    N_PEOPLE,
+    SCENARIOS,
+    TRAITS,
+    Unit,
+    draw_sample,
+    make_pools,
+)
 from studies.grouping.models import MODELS, decide
 
 
@@ -28,6 +38,7 @@ class Settings:
     engine: str = "msprime"
     sizes: tuple[int, ...] = GENE_SIZES
     people: int = N_PEOPLE
+    haplotypes: int = N_HAPLOTYPES
     models: tuple[str, ...] = MODELS
 
     def header(self) -> str:
@@ -57,7 +68,7 @@ def _start_worker(settings: Settings) -> None:
     """Make the haplotypes of a process, which takes no more than one thread."""
     global _worker
     threadpool_limits(1)
-    _worker = settings, make_pools(settings.seed, settings.engine, settings.sizes)
+    _worker = settings, make_pools(settings.seed, settings.engine, settings.sizes, settings.haplotypes)
 
 
 def _run_in_worker(unit: Unit) -> tuple[Unit, list[int]]:

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.errors import ConfigError, InputError
 from pipeline.gene_tests.groupings import Search
-from pipeline.gene_tests.permutation import IndividualTrait, search_individuals
+from pipeline.gene_tests.permutation import CarrierGenotypes, IndividualTrait, search_individuals
 from pipeline.gene_tests.resampling import Resampling
 from pipeline.simulate.pool import draw_cases, draw_people, simulate_haplotype_pool
 from studies.grouping import report
@@ -20,6 +20,7 @@ from studies.grouping.run import Settings, read_checkpoint, run_unit, run_units
 from studies.grouping.subset import MODELS as FEW
 from studies.grouping.subset import SETTINGS, check_subset, run_subset
 from studies.grouping.summary import PAPER, Difference, Rates, judge
+from studies.grouping.variance import check_variance
 
 TINY = replace(SETTINGS, sizes=(10,), permutations=40, people=400, models=("CMC", "burden"))
 
@@ -33,6 +34,45 @@ def test_subset_of_the_study_holds(tmp_path):
     checks = list(check_subset(run_subset(tmp_path / "subset.jsonl")))
     assert len(checks) == 2 * len(FEW) + 6
     assert [what for what, holds in checks if not holds] == []
+
+
+def test_the_empirical_variance_loses_power_to_singletons():
+    checks = list(check_variance())
+    assert len(checks) == 4
+    assert [what for what, holds in checks if not holds] == []
+
+
+def step_up_of(variants, variance, n=2000):
+    """z2, the chosen variants and the variance of all residuals; ``variants`` are the residuals of their carriers."""
+    residuals = np.concatenate(variants)
+    k = len(residuals)
+    rest = np.where(np.arange(n - k) % 2 == 0, 1.0, -1.0) - residuals.sum() / (n - k)
+    e = np.concatenate((residuals, rest))
+    indptr = np.concatenate(([0], np.cumsum([len(v) for v in variants])))
+    search = Search("s", None, variance=variance)
+    carriers = CarrierGenotypes(indptr, np.arange(k), np.ones(k), n)
+    found = search_individuals(carriers, IndividualTrait(e), [search], Resampling(1, 1, tail=False))["s"]
+    return float(found.statistic[0]), found.detail["chosen"][0].tolist(), float(e.var())
+
+
+@pytest.mark.parametrize("r", [0.5, 2.0, 5.0])
+@pytest.mark.parametrize("k", [1, 4])
+def test_carriers_of_equal_residuals_have_the_statistics_of_the_page(k, r):
+    """k with the empirical variance, k r^2 with the model variance, r in standard deviations, up to the centring."""
+    singletons = [np.array([r])] * k
+    assert step_up_of(singletons, "empirical")[0] == pytest.approx(k, rel=0.02)
+    z2, _, variance = step_up_of(singletons, "model")
+    assert z2 == pytest.approx(k * r**2 / variance, rel=0.02)
+
+
+def test_step_up_refuses_residuals_beyond_the_bound_of_the_page():
+    """A further singleton raises z2 below t = 2 z2/(z2 - 1) sum T^2 / sum T only."""
+    four = np.array([1.0, 1.1, 0.9, 1.0])
+    z2 = four.sum() ** 2 / (four**2).sum()
+    bound = 2 * z2 / (z2 - 1) * (four**2).sum() / four.sum()
+    for t, inside in ((0.97 * bound, True), (1.03 * bound, False)):
+        assert step_up_of([four, np.array([t])], "empirical")[1] == [True, inside]
+    assert step_up_of([four, np.array([1.03 * bound])], "model")[1] == [True, True]
 
 
 @pytest.mark.parametrize("engine", ["built-in", "msprime"])
@@ -139,10 +179,10 @@ def test_a_run_resumes_where_it_was_killed(tmp_path):
     assert json.loads(lines[0])["permutations"] == 40
 
 
-def make_rates(power):
+def make_rates(power, **settings):
     """Rates of one gene, all models, from ``power(trait, scenario, model) -> probability``."""
     rng = np.random.default_rng(1)
-    settings, done = Settings(sizes=(10, 10, 10, 10)), {}
+    settings, done = Settings(sizes=(10, 10, 10, 10), **settings), {}
     for unit in list_units(range(20)):
         bits = rng.random((len(MODELS), 4)) < np.array([[power(unit, name)] * 4 for name in MODELS])
         done[unit] = [int(row @ (1 << np.arange(4))) for row in bits]
@@ -178,7 +218,7 @@ def test_difference_says_when_it_is_not_decided():
 
 def test_report_fills_page_and_figures(tmp_path, monkeypatch):
     page = tmp_path / "studies-grouping.md"
-    page.write_text(f"head\n{report.BEGIN}\nstale\n{report.END}\ntail\n")
+    page.write_text("head\n<!-- grouping: begin -->\nstale\n<!-- grouping: end -->\ntail\n")
     monkeypatch.setattr(report, "PAGE", page)
     monkeypatch.setattr(report, "DOCS", tmp_path)
     report.write_report(make_rates(lambda unit, name: 0.05 if not unit.effect else 0.5))
@@ -190,3 +230,16 @@ def test_report_fills_page_and_figures(tmp_path, monkeypatch):
         assert f"### Simulation {scenario}:" in text
     for trait in TRAITS:
         assert (tmp_path / "figures" / f"grouping-{trait}.svg").stat().st_size < 100_000
+
+
+def test_report_of_other_pools_fills_its_own_section(tmp_path, monkeypatch):
+    page = tmp_path / "studies-grouping.md"
+    kept = "<!-- grouping: begin -->\nkept\n<!-- grouping: end -->\n"
+    page.write_text(f"{kept}<!-- few-haplotypes: begin -->\nstale\n<!-- few-haplotypes: end -->\n")
+    monkeypatch.setattr(report, "PAGE", page)
+    report.write_report(make_rates(lambda unit, name: 0.05 if not unit.effect else 0.5, haplotypes=1000))
+    text = page.read_text()
+    assert text.startswith(kept)
+    assert "stale" not in text
+    assert "genes of 1,000 haplotypes" in text
+    assert "Type I error at 0.05, 240 null genes" in text
