@@ -265,3 +265,11 @@ def test_list_array__round_trips():
     ragged = list_array([np.array([1.0, 2.0]), np.empty(0), np.array([[3.0], [4.0]])], pa.float64())
     assert ragged.to_pylist() == [[1.0, 2.0], [], [3.0, 4.0]]
     assert list_array([], pa.float64()).to_pylist() == []
+
+
+def test_check_bundles__says_where_a_link_leads(made, tmp_path, caplog):
+    (tmp_path / "latest").symlink_to(made[1])
+    with caplog.at_level("INFO", logger="locomass"):
+        (opened,) = check_bundles([tmp_path / "latest"])
+    assert opened.path == made[1].resolve()
+    assert f"latest is a link: {made[1].resolve()} is read" in caplog.text
