@@ -224,6 +224,8 @@ def check_bundles(paths: Sequence[Path], scratch: Path | None = None) -> list[Bu
         BundleError: a bundle is damaged or unsafe, a study stands twice, or genome builds differ.
     """
     bundles = [open_bundle(path, scratch) for path in paths]
+    for path in (path for path in paths if path.is_symlink()):
+        log.info("%s is a link: %s is read", path, path.resolve())
     seen: dict[str, Path] = {}
     for bundle in bundles:
         if bundle.study in seen:

@@ -29,7 +29,9 @@ DIGEST = re.compile(r"[0-9a-f]{32}")
 def open_bundle(path: str | Path, scratch: Path | None = None) -> Bundle:
     """Open a bundle after checking its files, study.json, variants.parquet and, where it is signed, its digests.
 
-    The matrices of genes are checked by `validate_bundle`, or file by file as they are read.
+    A link to a bundle, which the caller names, is followed once: what is read is what was checked, also when the link
+    moves on meanwhile. Within a bundle there are no links. The matrices of genes are checked by `validate_bundle`, or
+    file by file as they are read.
 
     Args:
         path: a directory, or a .tar of one.
@@ -39,6 +41,8 @@ def open_bundle(path: str | Path, scratch: Path | None = None) -> Bundle:
         BundleError: says which file, and why it is refused.
     """
     path = Path(path)
+    if path.exists():
+        path = path.resolve()
     if path.is_file():
         if scratch is None:
             raise BundleError(f"{path} is a file; unpack it first (tar -xf), or give a folder to unpack it in")

@@ -14,6 +14,7 @@ from pipeline.errors import BundleError
 from pipeline.io.bundle import Bundle, list_array, matrix_column
 from pipeline.run import Resources, check_bundles, find_bundle, run_study
 from pipeline.schema import BUNDLE_GENES, BUNDLE_VARIANTS
+from pipeline.stages.score_statistics.withhold import is_determined
 from tests.factories import make_study
 
 MIN_CELL = 5
@@ -24,6 +25,9 @@ def made(tmp_path_factory):
     """A study and its bundle, genotype counts below 5 withheld."""
     folder = tmp_path_factory.mktemp("bundle")
     study = make_study(3, n=120)
+    everywhere = np.flatnonzero(np.all([study.observed(trait) for trait in study.traits], axis=0))
+    study.dosage[[0, 9]] = 0.0
+    study.dosage[[0, 9], everywhere[0]] = 1.0  # two variants that are seen once
     study.config["score_statistics"] = {"min_cell": MIN_CELL}
     outcome = run_study(study.write(folder / "in"), folder / "out", Resources(threads=1), "score-statistics")
     return study, outcome.path / "bundle"
@@ -95,6 +99,56 @@ def test_bundle__withholds_small_counts(made):
             assert got == ([-1, -1, -1] if hidden else counts)
             assert stacks["n_obs"][j, s] == sum(counts)
     assert withheld > 10
+
+
+def list_triples(n: int, ac: int) -> list[tuple[int, int, int]]:
+    """Every (n_ref, n_het, n_alt) with these calls and ALT alleles that the rule withholds."""
+    every = [(n - ac + a, ac - 2 * a, a) for a in range(n + 1)]
+    return [t for t in every if min(t) >= 0 and any(0 < c < MIN_CELL for c in t)]
+
+
+def test_withheld_counts__are_determined_where_one_triple_fits():
+    n, ac = (grid.ravel() for grid in np.meshgrid(np.arange(1, 40), np.arange(80), indexing="ij"))
+    found = is_determined(n, ac, MIN_CELL)
+    assert found.tolist() == [len(list_triples(*pair)) == 1 for pair in zip(n.tolist(), ac.tolist(), strict=True)]
+
+
+def test_withheld_counts__the_log_tells_how_many_can_be_worked_out(made):
+    """The docs say how: from the frequency alone, or with the diagonal of G'G of a quantitative trait."""
+    study, path = made
+    table, sets = Bundle(path).variants, Bundle(path).sample_sets
+    n_obs, n_ref, f = (matrix_column(table, name) for name in ("n_obs", "n_ref", "alt_frequency"))
+    hidden = np.argwhere(n_ref < 0)
+    counts = [(int(n_obs[j, s]), round(2 * n_obs[j, s] * f[j, s])) for j, s in hidden]
+    plain = sum(len(list_triples(*pair)) == 1 for pair in counts)
+    quantitative = {sets[Bundle(path).traits[t]["sample_set"]] for t in ("y", "w", "z")}
+    by_matrix = sum(s in quantitative for _, s in hidden)
+    (line,) = (x for x in (path.parent / "locomass.log").read_text().splitlines() if "min_cell" in x)
+    assert "WARNING" in line
+    assert f"counts of {len(hidden):,} variants" in line
+    assert f"those of {plain:,} follow" in line
+    assert f"of {by_matrix:,} with G'G" in line
+    assert 0 < plain < len(hidden)
+    s, chosen = sets[Bundle(path).traits["z"]["sample_set"]], study.observed("z")
+    worked_out = 0
+    for part in (path / "genes").iterdir():
+        for row in pq.read_table(part).to_pylist():
+            if row["covariance"] != Bundle(path).traits["z"]["covariance"]:
+                continue
+            diagonal = {i: v for i, k, v in zip(row["row"], row["column"], row["value"], strict=True) if i == k}
+            for k, j in enumerate(row["variant"]):
+                n, q = int(n_obs[j, s]), min(float(f[j, s]), 1 - float(f[j, s]))  # the minor allele is counted
+                squares = round(diagonal[k] - (chosen.sum() - n) * (2 * q) ** 2)  # without the imputed calls
+                twice = (squares - round(2 * n * q)) // 2
+                assert twice == (study.dosage[j, chosen] == (2 if f[j, s] < 0.5 else 0)).sum()
+                worked_out += n_ref[j, s] < 0
+    assert worked_out > 5
+
+
+def test_withheld_counts__nothing_is_said_without_the_rule(made, tmp_path):
+    study, _ = made
+    run_study(study.write(tmp_path, score_statistics={}), tmp_path / "out", Resources(threads=1), "score-statistics")
+    assert "min_cell" not in (tmp_path / "out" / "locomass.log").read_text()
 
 
 def test_bundle__reads_what_was_written(made):
@@ -211,3 +265,11 @@ def test_list_array__round_trips():
     ragged = list_array([np.array([1.0, 2.0]), np.empty(0), np.array([[3.0], [4.0]])], pa.float64())
     assert ragged.to_pylist() == [[1.0, 2.0], [], [3.0, 4.0]]
     assert list_array([], pa.float64()).to_pylist() == []
+
+
+def test_check_bundles__says_where_a_link_leads(made, tmp_path, caplog):
+    (tmp_path / "latest").symlink_to(made[1])
+    with caplog.at_level("INFO", logger="locomass"):
+        (opened,) = check_bundles([tmp_path / "latest"])
+    assert opened.path == made[1].resolve()
+    assert f"latest is a link: {made[1].resolve()} is read" in caplog.text

@@ -372,6 +372,27 @@ def test_files__genes_is_a_link(bundle, tmp_path):
     refuse(bundle, "genes is no ordinary folder")
 
 
+@pytest.mark.parametrize("linked", ["bundle", "parent", "file"])
+def test_files__a_link_to_the_bundle_is_followed_once(linked, bundle, tmp_path):
+    """What was checked is what is read, also when the link is turned to another place afterwards."""
+    link = tmp_path / "latest"
+    link.symlink_to({"bundle": bundle, "parent": bundle.parent, "file": pack(bundle, tmp_path / "packed.tar")}[linked])
+    opened = open_bundle(link / bundle.name if linked == "parent" else link, tmp_path / "scratch")
+    link.unlink()
+    link.symlink_to(tmp_path / "nowhere")
+    assert np.array_equal(opened.read_genes(["ONE"])["ONE"].U, open_bundle(bundle).read_genes(["ONE"])["ONE"].U)
+    if linked != "file":
+        assert opened.path == bundle.resolve()
+
+
+def test_files__a_link_to_nothing_or_to_itself(tmp_path):
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for name in ("gone", "loop"):
+        with pytest.raises(BundleError, match=f"{name}: no such bundle"):
+            open_bundle(tmp_path / name)
+
+
 @pytest.mark.parametrize("name", ["study.json", "variants.parquet"])
 def test_files__missing(name, bundle):
     (bundle / name).unlink()

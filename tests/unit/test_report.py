@@ -32,7 +32,7 @@ from pipeline.report.quantiles import compute_lambda, lambda_by_group, qq_band, 
 from pipeline.report.residuals import bin_residuals
 from pipeline.report.series import collect_series, lay_genome
 from pipeline.report.tables import read_gene_tests, read_text_table
-from pipeline.run import Resources, run_meta_analysis, run_study
+from pipeline.run import Resources, rewrite_report, run_meta_analysis, run_study
 from pipeline.schema import CONDITIONAL, DENOISING, GENE_TESTS, MASK_AUDIT, PERMUTATION_TESTS, SINGLE_VARIANTS
 from tests.factories import Study, make_study, write_meta_config
 
@@ -511,6 +511,30 @@ def test_forest__pooled_line_is_the_row_of_the_burden(unlike_bundles, tmp_path, 
         assert information == pytest.approx(pooled.se**-2, rel=1e-9)
         assert sum(s.beta * s.se**-2 for s in burden.studies) / information == pytest.approx(pooled.beta, rel=1e-9)
     assert len(forest) > 60
+
+
+def test_forest__of_the_run_and_of_the_report_command_go_by_the_configuration(unlike_bundles, tmp_path):
+    study, bundles = unlike_bundles
+    (tmp_path / "external.txt").write_text("".join(f"{key} {0.02 + 0.003 * k}\n" for k, key in enumerate(study.keys())))
+    tests = {"names": ["burden"], "max_maf": [0.05, 0.2], "weights": ["flat"], "frequency": "aaf"}
+    maf = {"external": "external.txt"}
+    config = write_meta_config(tmp_path / "meta.yaml", bundles, study, tests=tests, maf=maf)
+    out = run_meta_analysis(config, [], tmp_path / "out", Resources(threads=1)).path
+    first = Page((out / "report.html").read_text(encoding="utf-8")).data
+    again = Page(rewrite_report(out).read_text(encoding="utf-8")).data
+    assert first["genes"] == again["genes"]
+    assert first["genes-shared"]["frequency"] == "external ALT allele frequency"
+    rows = {
+        (r["gene"], r["trait"], r["mask"], r["max_maf"]): r["log10p"]
+        for r in pq.read_table(out / "gene_tests.parquet").to_pylist()
+    }
+    shown = {
+        (name, gene["traits"][b["trait"]], b["mask"], b["bound"]): b["log10p"]
+        for name, gene in first["genes"].items()
+        for b in gene["burdens"]
+    }
+    assert len(shown) > 20
+    assert shown == pytest.approx({key: rows[key] for key in shown}, rel=1e-9, abs=1e-12)
 
 
 def test_gene_page__masks_and_categories_are_those_of_the_files(consortium):

@@ -9,6 +9,7 @@ beside the parts, and the next run with other predictions takes them from there.
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +26,6 @@ from pipeline.cluster import Executor
 from pipeline.config import ScoreStatistics
 from pipeline.errors import ConfigError, InputError
 from pipeline.io.atomic import atomic_directory
-from pipeline.io.bundle import list_array, matrix_column
 from pipeline.io.bundle_check import FORMAT, VERSION
 from pipeline.io.bundle_write import VARIANTS_PER_GROUP, sign_bundle
 from pipeline.io.catalogue import Catalogue, StudyVariants
@@ -36,6 +36,9 @@ from pipeline.stages.score_statistics.batch import MALE_HETEROZYGOTES, run_batch
 from pipeline.stages.score_statistics.genotypes import BatchTask, GeneRows, StudyContext, open_context, write_context
 from pipeline.stages.score_statistics.sex import check_sexes
 from pipeline.stages.score_statistics.sharing import plan_sharing, traits_to_calibrate
+from pipeline.stages.score_statistics.withhold import warn_recoverable, withhold_counts
+
+log = logging.getLogger("locomass")
 
 BATCH_BYTES = 64 << 20  # packed bytes of a batch
 BATCH_PAIRS = 2_000_000  # entries of the information matrices of a batch
@@ -225,7 +228,11 @@ def write_bundle(
         "alt": pa.array(found.alt, pa.string()),
     }
     columns = {**labels, **{name: table.column(name) for name in table.column_names}}
-    variants = _withhold(pa.table(columns), options.min_cell).select([c.name for c in BUNDLE_VARIANTS.columns])
+    variants = withhold_counts(pa.table(columns), options.min_cell).select([c.name for c in BUNDLE_VARIANTS.columns])
+    quantitative = {models.sample_sets.index(t["sample_set"]) for t in models.traits if t["kind"] == "quantitative"}
+    warning = warn_recoverable(variants, options.min_cell, quantitative)
+    if warning:
+        log.warning(warning)
     with atomic_directory(bundle) as folder:
         (folder / "genes").mkdir()
         for task in tasks:
@@ -243,21 +250,6 @@ def copy_shared(tasks: list[BatchTask], folder: Path) -> None:
         for schema in task.sharing.kinds if task.sharing else ():
             (folder / schema.name).mkdir(exist_ok=True)
             shutil.copyfile(task.shared_part(schema), folder / schema.name / f"{task.number:05d}.parquet")
-
-
-def _withhold(table: pa.Table, min_cell: int) -> pa.Table:
-    """Replace the genotype counts of a variant by -1 where one of them is between 1 and ``min_cell - 1``.
-
-    All three go together: two of them and the number of calls would give the third away.
-    """
-    if min_cell < 2:
-        return table
-    names = ("n_ref", "n_het", "n_alt")
-    counts = np.stack([matrix_column(table, name) for name in names])
-    hidden = ((counts > 0) & (counts < min_cell)).any(axis=0)
-    for name, column in zip(names, np.where(hidden, -1, counts).astype(np.int32), strict=True):
-        table = table.set_column(table.column_names.index(name), name, list_array(column, pa.int32()))
-    return table
 
 
 def describe_study(models: NullModels, options: ScoreStatistics, study: dict[str, Any]) -> dict[str, Any]:
