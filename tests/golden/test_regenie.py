@@ -25,7 +25,7 @@ from tests.reference_golden import (
     NullModel,
     Scores,
     chi2_mixture_sf,
-    fit_null,
+    fit_linear,
     mixture,
     read_sets,
     score,
@@ -127,7 +127,7 @@ def defined_rows(name: str, is_regenie: bool) -> pd.DataFrame:
     """Return all rows of a file by one set of rules: -log10 p of every candidate."""
     rows = []
     for gene, (chromosome, masks) in read_sets().items():
-        null = fit_null("cohort_a", chromosome if name == "loco" else None)
+        null = fit_linear("cohort_a", offset=chromosome if name == "loco" else None)
         variance, absent = (null.unprojected, "mean") if is_regenie else (null.variance, "zero")
         for mask, names in masks.items():
             s = score("cohort_a", null, names)
