@@ -151,6 +151,22 @@ def score(cohort: str, null: NullModel, names: set[str], still: bool = False) ->
     return Scores(U, V, frequency, count, G, np.sqrt(null.variance / null.unprojected), kept)
 
 
+def null_of(gene: str, trait: str, loco: str) -> NullModel:
+    """Return the null model of cohort A behind a row of R SKAT, whose LOCO prediction is a covariate."""
+    if trait == "cc":
+        return fit_logistic("cohort_a")
+    return fit_linear("cohort_a", covariate=read_sets()[gene][0] if loco == "loco" else None)
+
+
+def weigh_row(row) -> tuple[np.ndarray, np.ndarray]:
+    """Return (u, A) of a row with gene, trait, loco, mask, max_maf and weights: minor alleles counted, weighted."""
+    s = score("cohort_a", null_of(row.gene, row.trait, row.loco), read_sets()[row.gene][1][row.mask])
+    minor = np.minimum(s.frequency, 1 - s.frequency)
+    j = minor <= row.max_maf
+    w = np.where(s.frequency[j] > 0.5, -1.0, 1.0) * (25 * (1 - minor[j]) ** 24 if row.weights == "beta_1_25" else 1.0)
+    return w * s.U[j], w[:, None] * s.V[np.ix_(j, j)] * w
+
+
 def invert(lambdas: np.ndarray, top: float, mu: np.ndarray | None = None, n: int = 20_000):
     """Return the function (q, x) -> P(sum lambda_i (g_i + sqrt(x mu_i / lambda_i))^2 > q), q <= ``top``.
 

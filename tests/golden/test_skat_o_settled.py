@@ -20,7 +20,7 @@ from scipy import integrate, stats
 
 from tests.golden.cohorts import DATA, read_results
 from tests.reference_gene_tests import liu_quantile
-from tests.reference_golden import chi2_mixture_sf, cut, fit_linear, fit_logistic, invert, mixture, read_sets, score
+from tests.reference_golden import chi2_mixture_sf, cut, invert, mixture, weigh_row
 from tests.reference_golden import skat_o_published as published
 
 OURS = np.array([0.0, 0.01, 0.04, 0.09, 0.16, 0.25, 0.5, 1.0])
@@ -51,15 +51,6 @@ def as_r_integrates(A: np.ndarray, smallest: float) -> float:
     return 1 - integrate.quad(cdf_times_density, 0, 40, epsabs=1e-25, epsrel=tolerance, limit=1000)[0]
 
 
-def weighted(gene: str, mask: str, bound: float, weights: str, null) -> tuple[np.ndarray, np.ndarray]:
-    """Return (u, A) of a row: minor alleles counted, weighted."""
-    s = score("cohort_a", null, read_sets()[gene][1][mask])
-    minor = np.minimum(s.frequency, 1 - s.frequency)
-    j = minor <= bound
-    w = np.where(s.frequency[j] > 0.5, -1.0, 1.0) * (25 * (1 - minor[j]) ** 24 if weights == "beta_1_25" else 1.0)
-    return w * s.U[j], w[:, None] * s.V[np.ix_(j, j)] * w
-
-
 def smallest_p(u: np.ndarray, A: np.ndarray, grid: np.ndarray) -> float:
     """Return the smallest p over rho."""
     return min(float(chi2_mixture_sf((1 - r) * (u @ u) + r * u.sum() ** 2, mixture(A, r))[0]) for r in grid)
@@ -82,23 +73,16 @@ def rows(run_golden) -> pd.DataFrame:
     return joined
 
 
-def null_of(row):
-    """Return the null model behind a row."""
-    if row.trait == "cc":
-        return fit_logistic("cohort_a")
-    return fit_linear("cohort_a", covariate=read_sets()[row.gene][0] if row.loco == "loco" else None)
-
-
 def by_r(row) -> float:
     """Return p of a row by R's grid and quadrature."""
-    u, A = weighted(row.gene, row.mask, row.max_maf, row.weights, null_of(row))
+    u, A = weigh_row(row)
     smallest = smallest_p(u, A, OF_R)
     return min(as_r_integrates(A, smallest), len(OF_R) * smallest)
 
 
 def by_definition(row) -> float:
     """Return p of a row by the published formula."""
-    u, A = weighted(row.gene, row.mask, row.max_maf, row.weights, null_of(row))
+    u, A = weigh_row(row)
     smallest = smallest_p(u, A, OURS)
     return min(published(A, smallest, OURS), len(OURS) * smallest)
 
