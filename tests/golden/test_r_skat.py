@@ -43,6 +43,8 @@ def test_burden_and_skat_agree_with_r(run_golden, expected, loco):
     burden = joined[joined["test"] == "burden"]
     assert len(burden) == (432 if loco == "none" else 216)
     assert burden["error"].max() < 1e-7  # asked: 1e-5
+    # no row of a variance component lies where R's tail gives way; for ours there, see test_mixture.py
+    assert joined.loc[joined["test"] != "burden", "p_r"].min() > 1e-5
     skat = joined[(joined["test"] == "skat") & (joined["p_r"] < 1) & (joined["p_r"] > 1e-5)]
     fallback = (skat["gene"] == "GENE2B") & (skat["mask"] == "M1") & (skat["trait"] == "cc")
     assert len(skat) > 200

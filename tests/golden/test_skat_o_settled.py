@@ -109,7 +109,7 @@ def test_rows_where_r_says_one(rows):
 
 @pytest.mark.slow
 def test_every_row(rows):
-    """Ten minutes. In masks of a few variants R's tail at rho = 0.999 is Liu's approximation, up to 1.8 % off."""
+    """Some minutes. In masks of a few variants R's tail at rho = 0.999 is Liu's approximation, up to 1.8 % off."""
     theirs, ours = [], []
     for row in rows.itertuples():
         theirs.append(by_r(row) / row.p_r - 1)
