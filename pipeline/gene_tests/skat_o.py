@@ -7,7 +7,8 @@ passes its quantile is an integral over z of a survival function (Lee, Wu & Lin 
 Two versions share that integral:
 
 - ``as published``: the part of Q that depends on both z and the rest enters through its variance only, and the
-  quantiles of Q_rho come from Liu's four-moment match. This is R SKAT's ``optimal.adj`` without its quadrature error.
+  quantiles of Q_rho come from Liu's four-moment match. This is R SKAT's ``optimal.adj`` with all eight rho (2.2.5
+  leaves 0.16 out, and takes 0.999 for 1) and without its quadrature error.
 - ``exact``: noncentral mixtures and exact quantiles. Nothing is approximated, at any p.
 
 Down to ``p = 1e-5`` the published version differs from the exact one by some per cent, at times by a third; beyond, it

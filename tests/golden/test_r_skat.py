@@ -13,6 +13,7 @@ from scipy.stats import chi2
 
 from pipeline.io.bundle import Bundle
 from tests.golden.cohorts import DATA, read_results, relative
+from tests.reference_golden import chi2_mixture_sf, mixture, weigh_row
 
 KEYS = ["gene", "trait", "mask", "max_maf", "weights", "test"]
 TESTS = {"names": ["burden", "skat", "skat-o"], "max_maf": [0.01, 0.05, 0.5], "weights": ["flat", "beta_1_25"]}
@@ -42,6 +43,8 @@ def test_burden_and_skat_agree_with_r(run_golden, expected, loco):
     burden = joined[joined["test"] == "burden"]
     assert len(burden) == (432 if loco == "none" else 216)
     assert burden["error"].max() < 1e-7  # asked: 1e-5
+    # no row of a variance component lies where R's tail gives way; for ours there, see test_mixture.py
+    assert joined.loc[joined["test"] != "burden", "p_r"].min() > 1e-5
     skat = joined[(joined["test"] == "skat") & (joined["p_r"] < 1) & (joined["p_r"] > 1e-5)]
     fallback = (skat["gene"] == "GENE2B") & (skat["mask"] == "M1") & (skat["trait"] == "cc")
     assert len(skat) > 200
@@ -70,3 +73,16 @@ def test_rows_where_r_falls_back_equal_direct_integration(run_golden):
         "gene == 'GENE2B' and trait == 'cc' and mask == 'M1' and test == 'skat' and weights == 'flat'"
     )
     assert relative(ours["p"], pd.Series([exact] * len(ours))).max() < 1e-7
+
+
+@pytest.mark.parametrize("loco", ["none", "loco"])
+def test_rows_where_r_says_one_equal_their_definition(run_golden, expected, loco):
+    """Three variants of GENE2C: R's tail fails, and so does its approximation; the definition gives 0.95 to 0.98."""
+    changes = {"tests": TESTS} if loco == "loco" else {"tests": TESTS, "predictor": {"method": "none"}}
+    joined = compare(expected, run_golden("cohort_a", **changes), loco)
+    ones = joined[(joined["test"] == "skat") & (joined["p_r"] == 1)]
+    assert len(ones) == 6
+    for row in ones.itertuples():
+        u, A = weigh_row(row)
+        assert row.p == pytest.approx(chi2_mixture_sf(u @ u, mixture(A, 0.0), 1_000_000)[0], rel=1e-6)
+        assert row.p < 0.99
