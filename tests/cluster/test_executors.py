@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from pipeline.cluster import ClusterExecutor, _set_up, dashboard_link, open_executor
+from pipeline.cluster import LOST, ClusterExecutor, _set_up, dashboard_link, open_executor
 from pipeline.errors import FormatError, LocomassError
 
 
@@ -34,15 +35,17 @@ def end_worker(x: int) -> int:
     return x
 
 
-def note(task: tuple[Path, float]) -> int:
-    """Write a line when it begins and one when it ends, with the process between."""
+def begin_and_sleep(task: tuple[Path, float]) -> None:
+    """Say that it began, and sleep."""
     path, seconds = task
-    for word in ("begin", "end"):
-        with open(path, "a") as handle:
-            handle.write(f"{word}\n")
-        if word == "begin":
-            time.sleep(seconds)
-    return os.getpid()
+    path.touch()
+    time.sleep(seconds)
+
+
+def await_file(path: Path) -> None:
+    """Wait for a file that another process will write."""
+    while not path.exists():
+        time.sleep(0.02)
 
 
 def kill_first_time(task: tuple[Path, int]) -> int:
@@ -76,6 +79,16 @@ def test_blas_has_one_thread(local):
     assert set(found[0]) == {1}
 
 
+def pause_fraction(_: int) -> float | bool:
+    from distributed import get_worker
+
+    return get_worker().memory_manager.memory_pause_fraction
+
+
+def test_a_worker_never_pauses__since_nothing_would_set_it_going_again(local):
+    assert local.run(pause_fraction, [0, 1]) == [False, False]
+
+
 def test_an_error_keeps_its_kind_and_message(local):
     with pytest.raises(FormatError, match=r"file\.txt, line 3: bad 1"):
         local.run(fail, [1])
@@ -93,22 +106,42 @@ def test_a_batch_that_ends_every_worker_stops_the_run(local):
     assert local.run(square, [3]) == [9]
 
 
+def work_until_told(folder: Path) -> int:
+    """Return the process; whoever comes first goes on until its worker is paused and the test says so."""
+    from distributed import Status, get_worker
+
+    with suppress(FileExistsError):
+        os.close(os.open(folder / "begun", os.O_CREAT | os.O_EXCL))
+        while get_worker().status != Status.paused:
+            time.sleep(0.01)
+        (folder / "paused").touch()
+        await_file(folder / "go")
+    with open(folder / "ended", "a") as handle:
+        handle.write(f"{os.getpid()}\n")
+    return os.getpid()
+
+
 def test_a_worker_near_its_walltime_finishes_its_batch_and_takes_no_other(tmp_path):
-    """Three batches of 1 s, a worker that lives for 1.3 s: what it began it ends; the rest is for another worker."""
+    """Three batches; the first worker's time ends during its first: that it ends, the others are for another worker."""
     from distributed import Client, LocalCluster
 
-    logs = [tmp_path / f"{k}" for k in range(3)]
     with (
         LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0", silence_logs=50) as cluster,
         Client(cluster) as client,
+        ThreadPoolExecutor(1) as pool,
     ):
-        _set_up(client, lifetime=1.3)
-        timer = threading.Timer(1.8, lambda: cluster.scale(2))
-        timer.start()
-        processes = ClusterExecutor(client).run(note, [(path, 1.0) for path in logs])
-        timer.join()
-    assert [path.read_text().split() for path in logs] == [["begin", "end"]] * 3
-    assert processes[0] != processes[2]
+        running = pool.submit(ClusterExecutor(client).run, work_until_told, [tmp_path] * 3)
+        await_file(tmp_path / "begun")
+        (first,) = client.run(os.getpid).values()
+        _set_up(client, lifetime=0.1)
+        await_file(tmp_path / "paused")
+        _set_up(client)  # the workers to come live for ever
+        cluster.scale(2)
+        (tmp_path / "go").touch()
+        processes = running.result()
+    assert processes.count(first) == 1
+    assert len(set(processes)) == 2
+    assert sorted(map(int, (tmp_path / "ended").read_text().split())) == sorted(processes)  # nothing was run twice
 
 
 def test_a_running_scheduler_by_address_and_by_file(running):
@@ -121,12 +154,16 @@ def test_a_running_scheduler_by_address_and_by_file(running):
 def test_a_scheduler_that_dies_is_an_error_that_says_how_to_go_on(running, tmp_path, monkeypatch):
     monkeypatch.setattr("pipeline.cluster.CONNECT_SECONDS", 2)
     address, _, scheduler = running
-    with open_executor(cluster=address) as executor:
-        timer = threading.Timer(1.0, scheduler.kill)
-        timer.start()
-        with pytest.raises(LocomassError, match=r"connection to the Dask scheduler was lost.*run again to resume"):
-            executor.run(note, [(tmp_path / "log", 5.0)] * 3)
-        timer.join()
+
+    def kill_in_mid_run() -> None:
+        await_file(tmp_path / "begun")
+        scheduler.kill()
+
+    with open_executor(cluster=address) as executor, ThreadPoolExecutor(1) as pool:
+        killing = pool.submit(kill_in_mid_run)
+        with pytest.raises(LocomassError, match=LOST):
+            executor.run(begin_and_sleep, [(tmp_path / "begun", 5.0)] * 3)
+        killing.result()
 
 
 def test_a_scheduler_without_workers_is_an_error(monkeypatch, tmp_path):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -117,3 +119,39 @@ def test_the_process_stays_below_its_memory(common, tmp_path):
     bound = 600e6
     assert peak_memory(common, tmp_path / "bounded", "600 MB") < bound
     assert peak_memory(common, tmp_path / "unbounded", "none") > bound
+
+
+def peak_of_worker() -> float:
+    """Return the largest resident size that this process has had."""
+    peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(peak.split()[1]) * 1024.0
+
+
+def run_on_workers(config: Path, out: Path, memory: str, monkeypatch) -> list[float]:
+    """Run a study on two workers; return the peak of each, none of which was restarted."""
+    peaks: list[float] = []
+
+    @contextmanager
+    def watched(*args):
+        with open_executor(*args) as executor:
+            first = executor.client.run(os.getpid)
+            yield executor
+            peaks.extend(executor.client.run(peak_of_worker).values())
+            assert executor.client.run(os.getpid) == first
+
+    monkeypatch.setattr("pipeline.run.open_executor", watched)
+    run_study(config, out, Resources(workers=2, memory=memory), "meta")
+    assert len(peaks) == 2
+    return peaks
+
+
+@pytest.mark.slow
+def test_every_worker_stays_below_its_memory(common, tmp_path, monkeypatch):
+    """The least memory that is accepted, and one per cent; batches of the usual size do not fit into it."""
+    n_columns = 4  # intercept, residual, weight and prediction
+    with pytest.raises(ConfigError, match="of memory per task is too little"):
+        bound_batch(TASK_BYTES, SAMPLES, n_columns)
+    bound = 1.01 * (TASK_BYTES + 16 * SAMPLES * n_columns)
+    assert bound_batch(bound, SAMPLES, n_columns) < VARIANTS * SAMPLES // 4 / 10
+    assert max(run_on_workers(common, tmp_path / "bounded", f"{int(bound)} B", monkeypatch)) < bound
+    assert max(run_on_workers(common, tmp_path / "free", "4 GB", monkeypatch)) > bound
