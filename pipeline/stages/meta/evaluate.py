@@ -93,7 +93,7 @@ def evaluate_gene(view: GeneView, shared: SharedV, selections: list[Selection], 
         if not len(selection.in_bin):
             continue
         mac = float(mac_of[selection.in_bin].sum())
-        correction, note = _calibrate(view, shared, selection, mac)
+        correction, note = find_correction(view, shared, selection, mac)
         key = (selection.in_bin.tobytes(), selection.in_mask.tobytes() if sees_mask else b"", correction)
         if key not in known:
             known[key] = evaluate_selection(view, shared, selection, correction)
@@ -131,7 +131,7 @@ def _with_note(result: TestResult, note: str) -> TestResult:
     return replace(result, note="; ".join(x for x in (result.note, note) if x)) if note else result
 
 
-def _calibrate(view: GeneView, shared: SharedV, selection: Selection, mac: float) -> tuple[float, str]:
+def find_correction(view: GeneView, shared: SharedV, selection: Selection, mac: float) -> tuple[float, str]:
     """Return the burden's correction r of V (1 without calibration) and what the rows of a binary trait should say."""
     trait, bundles = shared.traits[0], view.bundles
     here = list(view.genes)
