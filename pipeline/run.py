@@ -510,8 +510,12 @@ def run_conditional_analysis(
     check_bundles(bundles)
     directory = RunDirectory(out)
     with directory.lock():
-        maf: Literal["joint", "study"] = "study" if config.maf == "study" else "joint"
-        table = run_conditional(bundles, open_catalogue(config.genes, folder), config.tests, index, out, maf, max_p)
+        groups = assign_groups(config.groups, [Bundle(b).study for b in bundles])
+        genes = _Genes(open_catalogue(config.genes, folder), config.genes, config.maf, folder, groups)
+        table = run_conditional(
+            bundles, genes.catalogue, config.tests, index, out, genes.policy, max_p,
+            external=genes.external, studies=groups,
+        )  # fmt: skip
     if (out / "gene_tests.parquet").exists() and (out / "provenance.json").exists():
         rewrite_report(out)
     return table

@@ -73,7 +73,9 @@ def skat_joint(c: Components, scheme: str) -> TestResult:
     if result.note:
         return result
     rare_part = np.einsum("ij,ij->i", weighted[:, s.rare], weighted[:, s.rare])
-    return replace(result, detail={"rare_part": rare_part / np.where(result.statistic > 0.0, result.statistic, 1.0)})
+    detail = {"rare_part": rare_part / np.where(result.statistic > 0.0, result.statistic, 1.0)}
+    # sd(Q) of a trait is scale times that of V alone: the statistic has no unit
+    return replace(result, statistic=result.statistic / s.scale, detail=detail)
 
 
 def find_drivers(stats: ScoreStatistics, scheme: str, n_top: int = 5) -> tuple[NDArray[np.intp], Floats]:

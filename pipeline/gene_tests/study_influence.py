@@ -11,7 +11,7 @@ from pipeline.gene_tests.registry import DEFAULT_WEIGHTS, evaluate
 
 
 def study_influence(
-    stats: ScoreStatistics, test: str, weights: str, *, collapse_mac: float = 10.0
+    stats: ScoreStatistics, test: str, weights: str, *, collapse_mac: float = 10.0, ultra_rare: float = 0.0
 ) -> tuple[list[TestResult], list[TestResult]]:
     """Return the row of every study alone and of all studies but it; weights are those of the pooled frequencies.
 
@@ -21,7 +21,7 @@ def study_influence(
         stats: one trait, the statistics of K >= 2 studies in ``per_study``.
         test: name from ``TESTS``.
         weights: of the row.
-        collapse_mac: as the test saw it.
+        collapse_mac, ultra_rare: as the test saw them.
     """
     schemes = tuple(weights.split("+")) if weights else DEFAULT_WEIGHTS[:1]
     parts = [(U, V * scale[0]) for U, V, scale in stats.per_study]
@@ -30,6 +30,6 @@ def study_influence(
         U, V = (np.sum([part[i] for part in chosen], axis=0) for i in (0, 1))
         one = np.ones(1)
         some = replace(stats, U=U, V=V, scale=one, per_study=tuple((*part, one) for part in chosen))
-        return evaluate(some, (test,), schemes, collapse_mac=collapse_mac)[0][2]
+        return evaluate(some, (test,), schemes, collapse_mac=collapse_mac, ultra_rare=ultra_rare)[0][2]
 
     return [run([part]) for part in parts], [run(parts[:k] + parts[k + 1 :]) for k in range(len(parts))]

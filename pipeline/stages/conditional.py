@@ -25,7 +25,8 @@ from pipeline.io.results import write_parquet
 from pipeline.io.variant_keys import parse_variant_keys
 from pipeline.schema import CONDITIONAL
 from pipeline.stages.meta.collect import LN10
-from pipeline.stages.meta.evaluate import GeneView, evaluate_selection
+from pipeline.stages.meta.evaluate import GeneView, calibrate_burden, evaluate_selection
+from pipeline.stages.meta.groups import merge_groups
 from pipeline.stages.meta.selection import Selection, included_variants, select_variants
 from pipeline.stages.meta.sums import SharedV, sum_studies
 from pipeline.stages.meta.tasks import GeneRequest, MetaTask, plan_tasks
@@ -54,8 +55,11 @@ def run_conditional(
     tests: Tests,
     index: Sequence[str] | Literal["auto"],
     out: Path,
-    maf: Literal["joint", "study"] = "joint",
+    maf: str = "joint",
     max_p: float = 5e-8,
+    *,
+    external: Floats | None = None,
+    studies: tuple[str, ...] = (),
 ) -> Path:
     """Write ``conditional_tests.parquet`` and return its path.
 
@@ -68,8 +72,10 @@ def run_conditional(
         index: variants as chromosome:position:ref:alt, alleles in either order; ``auto`` selects them per gene and
             trait by stepwise conditioning while the best conditional p is below ``max_p``.
         out: folder of the table.
-        maf: frequency policy.
+        maf: frequency policy: joint, study or external.
         max_p: for ``auto``.
+        external: ALT frequency of every listed variant, under the policy external.
+        studies: the group of every study (key `groups`), where there are groups.
 
     Raises:
         MatchError: an index variant is not named as expected, or none is in any gene's set.
@@ -79,7 +85,7 @@ def run_conditional(
     groups = group_traits(opened)
     names = [name for name in tests.names if name in TESTS]
     rows: list[dict[str, Any]] = []
-    for task in plan_tasks(catalogue, [Path(b) for b in bundles], tests, maf, None, out):
+    for task in plan_tasks(catalogue, [Path(b) for b in bundles], tests, maf, external, out, studies):
         task = replace(task, tests=_with_names(tests, names))
         found = [bundle.read_genes(g.gene for g in task.genes) for bundle in opened]
         for request in task.genes:
@@ -125,27 +131,54 @@ def condition_gene(
     task: MetaTask,
     rule: IndexRule,
 ) -> Iterator[dict[str, Any]]:
-    """Give the conditional rows of one gene, trait by trait."""
+    """Give the conditional rows of one gene, trait by trait.
+
+    Index variants are chosen and regressed out with what all studies know of them, whatever the frequency policy:
+    under `study` it bounds the variants that are tested.
+    """
     union = unite_gene(request, here)
+    every = {k: np.ones(len(union.position), np.bool_) for k in union.studies}
     for group in groups:
         frequency = pool_frequencies(union, group, request.external)
         selections = list(select_variants(request, union, frequency, group, task, []))
         included = included_variants(union, frequency, task.tests, task.maf)
         view = GeneView.of(request, union, frequency, group, task, bundles)
-        for shared in sum_studies(bundles, union, group, request.chromosome, included, task.tests.calibrate):
+        for shared in sum_studies(bundles, union, group, request.chromosome, every, task.tests.calibrate):
             for t in range(len(shared.traits)):
                 alone = take_trait(shared, t)
                 index = find_index(rule, request.chromosome, union, frequency, alone)
-                if len(index):
-                    yield from _rows(view, alone, selections, index)
+                if not len(index):
+                    continue
+                if task.maf == "study":
+                    alone = _sum_bounded(view, alone.traits, included, index)
+                if task.groups and alone.per_study:
+                    alone = merge_groups(alone, [task.groups[k] for k in frequency.studies])
+                yield from _rows(view, alone, selections, index)
+
+
+def _sum_bounded(
+    view: GeneView, traits: tuple[str, ...], included: dict[int, NDArray[np.bool_]], index: NDArray[np.intp]
+) -> SharedV:
+    """Return the sums of one trait over the variants that each study may contribute, and the index variants."""
+    kept = {k: rare.copy() for k, rare in included.items()}
+    for rare in kept.values():
+        rare[index] = True
+    group = replace(view.group, traits=traits)
+    calibrate = view.task.tests.calibrate
+    return next(sum_studies(view.bundles, view.union, group, view.request.chromosome, kept, calibrate))
 
 
 def take_trait(shared: SharedV, t: int) -> SharedV:
     """Return the statistics of one trait."""
     one = slice(t, t + 1)
     per_study = tuple((U[one], V, scale[one]) for U, V, scale in shared.per_study)
-    return SharedV(
-        shared.traits[one], shared.U[one], shared.V, shared.scale[one], shared.variance, per_study, None, shared.note
+    return replace(
+        shared,
+        traits=shared.traits[one],
+        U=shared.U[one],
+        scale=shared.scale[one],
+        per_study=per_study,
+        replicates=None,
     )
 
 
@@ -168,7 +201,7 @@ def condition_shared(shared: SharedV, index: NDArray[np.intp]) -> tuple[SharedV,
     for U_k, V_k, scale_k in shared.per_study:
         left_U, left_V, _ = condition_scores(U_k, V_k, index)
         per_study.append((left_U, left_V, scale_k))
-    return replace(shared, U=U, V=V, per_study=tuple(per_study), replicates=None), left
+    return replace(shared, U=U, V=V, variance=np.diag(V).copy(), per_study=tuple(per_study), replicates=None), left
 
 
 def _rows(
@@ -186,16 +219,19 @@ def _rows(
         )
         if not len(kept.in_bin):
             continue
-        tested = evaluate_selection(view, conditioned, kept, 1.0)
+        correction, note = calibrate_burden(view.bundles, view.genes, view.counted, shared, selection)
+        tested = evaluate_selection(view, conditioned, kept, correction)
+        n_studies = int(view.frequency.varies[:, kept.in_bin].any(axis=1).sum())
         for test, weights, result in tested.rows:
             log_p = float(result.log_p[0])
             values = (result.statistic, result.beta, result.se, result.p_error)
             statistic, beta, se, error = (float("nan") if v is None else float(v[0]) for v in values)
+            notes = "; ".join(x for x in (result.note, note) if x)
             yield {
                 "gene": request.gene, "chromosome": request.chromosome, "start": request.start, "end": request.end,
                 "trait": shared.traits[0], "mask": kept.mask, "max_maf": kept.max_maf, "weights": weights,
-                "test": test, "n_studies": len(union.studies), "n_samples": view.group.n_samples,
+                "test": test, "n_studies": n_studies, "n_samples": view.group.n_samples,
                 "n_variants": len(kept.in_bin), "mac": float(mac_of[kept.in_bin].sum()), "statistic": statistic,
                 "beta": beta, "se": se, "p": float(np.exp(log_p)), "log10p": abs(log_p) / LN10,
-                "method": result.method, "p_error": error, "note": result.note, "index_variants": names,
+                "method": result.method, "p_error": error, "note": notes, "index_variants": names,
             }  # fmt: skip

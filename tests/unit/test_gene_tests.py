@@ -355,6 +355,19 @@ def test_joint_skat_gives_both_halves_the_same_variance():
     assert p_of(only_rare, "skat-joint", "beta_1_25") == pytest.approx(p_of(only_rare, "skat", "beta_1_25"), rel=1e-10)
 
 
+def test_joint_skat_statistic_has_no_unit():
+    gene = simulate_gene(m=9, seed=4, common=3)
+    w = np.where(gene.rare, 1.0, stats.beta.pdf(gene.maf, 0.5, 0.5))
+    factor = 0.01  # of V, which traits of one study share; the scores of the trait vary by as much
+    shared = replace(gene, U=gene.U * math.sqrt(factor), scale=gene.scale * factor)
+    expected = 0.0
+    for part in (gene.rare, ~gene.rare):
+        A = np.diag(w[part]) @ (gene.scale[0] * gene.V[np.ix_(part, part)]) @ np.diag(w[part])
+        expected += ((w[part] * gene.U[0, part]) ** 2).sum() / math.sqrt(2 * np.trace(A @ A))
+    for same in (gene, shared):
+        assert run(same, "skat-joint", "flat").statistic[0] == pytest.approx(expected, rel=1e-9)
+
+
 def test_price_weighs_all_frequencies():
     gene = simulate_gene(m=8, seed=3, common=3)
     expected = reference.burden(gene.U[0], gene.V, 1 / np.sqrt(gene.maf * (1 - gene.maf)))[3]

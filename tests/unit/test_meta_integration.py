@@ -22,7 +22,7 @@ from pipeline.io.catalogue import open_catalogue
 from pipeline.io.pathways import read_pathways
 from pipeline.kernels.collapsed import withhold_small_steps
 from pipeline.kernels.hemizygous import recode_males
-from pipeline.run import Resources, run_meta_analysis, run_study
+from pipeline.run import Resources, run_conditional_analysis, run_meta_analysis, run_study
 from pipeline.stages.conditional import run_conditional
 from tests import reference_saddlepoint
 from tests.factories import make_study, write_meta_config
@@ -457,6 +457,44 @@ def test_conditional__selects_index_variants_and_refuses_unknown_ones(bundles, m
         run_conditional(bundles, catalogue, tests, ["1:1:A:C"], tmp_path)
     with pytest.raises(MatchError, match="not named chromosome"):
         run_conditional(bundles, catalogue, tests, ["rs12"], tmp_path)
+
+
+def test_conditional__counts_a_common_index_variant_under_the_policy_study(studies, bundles, meta_config, tmp_path):
+    catalogue = open_catalogue(load_config(meta_config, MetaConfig).genes, meta_config.parent)
+    tests, study = Tests(names=["burden"], max_maf=[0.05], weights=["flat"]), studies[0]
+    f = np.nanmean(study.dosage, axis=1) / 2
+    index = [study.keys()[j] for j in range(len(f)) if 0.1 < f[j] < 0.9]
+    # of one study: its own frequencies are the pooled ones
+    joint, own = (
+        pd.read_parquet(run_conditional(bundles[:1], catalogue, tests, index, tmp_path / maf, maf))
+        for maf in ("joint", "study")
+    )
+    assert (joint["statistic"] > 0).any()
+    pd.testing.assert_frame_equal(own, joint)
+
+
+def test_conditional__takes_external_frequencies(studies, bundles, meta_config, tmp_path):
+    study = studies[0]
+    rows = study.rows_of("GENE3")
+    rare = set(rows[:3])
+    lines = [f"{key} {0.01 if j in rare else 0.3}\n" for j, key in enumerate(study.keys())]
+    (tmp_path / "frequencies.txt").write_text("".join(lines))
+    tests = {"names": ["burden"], "max_maf": [0.05], "weights": ["flat"]}
+    maf = {"external": "frequencies.txt"}
+    config = write_meta_config(tmp_path / "meta.yaml", bundles, study, tests=tests, maf=maf)
+    table = pd.read_parquet(run_conditional_analysis(config, [], [study.keys()[rows[-1]]], 1.0, tmp_path / "out"))
+    assert set(table["gene"]) == {"GENE3"}
+    assert table["n_variants"].max() <= 3
+
+
+def test_conditional__keeps_calibrated_variances_of_binary_traits(studies, bundles, meta_config, tmp_path):
+    catalogue = open_catalogue(load_config(meta_config, MetaConfig).genes, meta_config.parent)
+    tests = Tests(names=["burden", "skat"], max_maf=[0.05], weights=["flat"], calibrate="spa")
+    table = pd.read_parquet(run_conditional(bundles, catalogue, tests, "auto", tmp_path, max_p=0.2))
+    binary = table["trait"].isin(studies[0].binary)
+    assert binary.any()
+    assert table.loc[binary, "method"].str.endswith("spa").all()
+    assert not table.loc[~binary, "method"].str.endswith("spa").any()
 
 
 # chromosome X

@@ -18,7 +18,8 @@ from pipeline.gene_tests.study_influence import study_influence
 from pipeline.io.bundle import Bundle, open_once
 from pipeline.io.results import write_parquet
 from pipeline.schema import GENE_TESTS, STUDY_EFFECTS
-from pipeline.stages.meta.selection import CountedAllele, Selection, included_variants, select_variants
+from pipeline.stages.meta.evaluate import GeneView, calibrate_burden, ultra_rare_bound
+from pipeline.stages.meta.selection import Selection, included_variants, select_variants
 from pipeline.stages.meta.sums import SharedV, sum_studies
 from pipeline.stages.meta.tasks import GeneRequest, MetaTask
 from pipeline.stages.meta.unite import UnionFrequency, UnionGene, group_traits, pool_frequencies, unite_gene
@@ -87,12 +88,13 @@ def _gene_rows(
         frequency = pool_frequencies(union, group, request.external)
         selections = {(s.mask, s.max_maf): s for s in select_variants(request, union, frequency, group, task, [])}
         included = included_variants(union, frequency, task.tests, task.maf)
+        view = GeneView.of(request, union, frequency, group, task, bundles)
         calibrate = task.tests.calibrate
         for shared in sum_studies(bundles, union, group, request.chromosome, included, calibrate):
             for row in (row for row in mine if row["trait"] in shared.traits):
                 selection = selections[row["mask"], row["max_maf"]]
-                stats = _statistics(request, union, frequency, shared, selection, row["test"], task)
-                for k, alone, without, n in _by_study(stats, row, frequency, task):
+                stats = _statistics(view, shared, selection, row["test"])
+                for k, alone, without, n in _by_study(stats, row, frequency, task, ultra_rare_bound(shared, task)):
                     yield {
                         **{name: row[name] for name in ("gene", "trait", "mask", "max_maf", "weights", "test")},
                         "log10p": row["log10p"], "study": bundles[k].study,
@@ -105,37 +107,33 @@ def _gene_rows(
 
 
 def _by_study(
-    stats: ScoreStatistics, row: dict[str, Any], frequency: UnionFrequency, task: MetaTask
+    stats: ScoreStatistics, row: dict[str, Any], frequency: UnionFrequency, task: MetaTask, ultra_rare: float
 ) -> Iterator[tuple[int, TestResult, TestResult, int]]:
     """Give every study's number, row alone, row left out, and variants that vary in it."""
-    alone, without = study_influence(stats, row["test"], row["weights"], collapse_mac=task.tests.collapse_mac)
+    alone, without = study_influence(
+        stats, row["test"], row["weights"], collapse_mac=task.tests.collapse_mac, ultra_rare=ultra_rare
+    )
     for k, (_, V, _), one, rest in zip(frequency.studies, stats.per_study, alone, without, strict=True):
         yield k, one, rest, int(np.count_nonzero(np.diag(V) > 0))
 
 
-def _statistics(
-    request: GeneRequest,
-    union: UnionGene,
-    frequency: UnionFrequency,
-    shared: SharedV,
-    selection: Selection,
-    test: str,
-    task: MetaTask,
-) -> ScoreStatistics:
+def _statistics(view: GeneView, shared: SharedV, selection: Selection, test: str) -> ScoreStatistics:
     """Return what the test of a row saw, the studies' own statistics beside it."""
     chosen = selection.in_bin if TESTS[test].scope == "bin" else selection.in_mask
-    counted = CountedAllele.of(frequency, task.tests.frequency)
+    counted = view.counted
+    correction, _ = calibrate_burden(view.bundles, view.genes, counted, shared, selection)
     s, grid = counted.turn[chosen], np.ix_(chosen, chosen)
+    turn = np.outer(s, s) / correction
     return ScoreStatistics(
         U=shared.U[:, chosen] * s,
-        V=shared.V[grid] * np.outer(s, s),
+        V=shared.V[grid] * turn,
         scale=shared.scale,
         maf=counted.frequency[chosen],
         mac=counted.mac[chosen],
         n_samples=np.ones(1),
         rare=np.isin(chosen, selection.in_bin),
-        annotations={name: values[union.listed[chosen]] for name, values in request.columns.items()},
-        per_study=tuple((U[:, chosen] * s, V[grid] * np.outer(s, s), scale) for U, V, scale in shared.per_study),
+        annotations={name: values[view.union.listed[chosen]] for name, values in view.request.columns.items()},
+        per_study=tuple((U[:, chosen] * s, V[grid] * turn, scale) for U, V, scale in shared.per_study),
     )
 
 
