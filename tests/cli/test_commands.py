@@ -42,7 +42,7 @@ def locomass(monkeypatch, capsys):
 def in_new_process(script, *args):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, *map(str, (script, *args))]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600, check=False)
 
 
 def run(config, out, **resources):

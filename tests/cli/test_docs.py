@@ -102,7 +102,7 @@ def test_commands_run(scenario, working_directory, monkeypatch, capsys):
     for command in scenario.commands:
         words = shlex.split(command)
         if words[0] != "locomass":
-            subprocess.run(words, check=True, timeout=60)
+            subprocess.run(words, check=True, timeout=600)
             continue
         monkeypatch.setattr("sys.argv", words)
         with pytest.raises(SystemExit) as stop:

@@ -223,7 +223,7 @@ def in_terminal(words, **environment):
             break
         written += block
     os.close(leader)
-    assert process.wait(timeout=60) == 0, written.decode()
+    assert process.wait(timeout=600) == 0, written.decode()
     return written.decode()
 
 
@@ -245,7 +245,7 @@ def test_no_terminal__no_control_characters(study, tmp_path):
     code = "import sys; from pipeline.cli import main; sys.argv = ['locomass', *sys.argv[1:]]; main()"
     done = subprocess.run(
         [sys.executable, "-c", code, "run", str(config), "--out", str(tmp_path / "out"), "--workers", "1"],
-        capture_output=True, text=True, check=True, timeout=120, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=True, timeout=600, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert not CONTROL.search(done.stdout)
     assert not CONTROL.search(done.stderr)

@@ -88,12 +88,17 @@ def running(tmp_path):
         "distributed.cli.dask_scheduler", "--host", address, "--scheduler-file", str(file), "--no-dashboard"
     )
     worker = start_dask(
-        "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard", "--death-timeout", "30",
+        "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard", "--death-timeout", "300",
         "--local-directory", str(tmp_path),
     )  # fmt: skip
     while not file.exists():
+        assert scheduler.poll() is None
         time.sleep(0.05)
     yield address, file, scheduler
     for process in (worker, scheduler):
         process.terminate()
-        process.wait(20)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -151,8 +151,7 @@ def test_a_running_scheduler_by_address_and_by_file(running):
             assert executor.run(square, [1, 2, 3]) == [1, 4, 9]
 
 
-def test_a_scheduler_that_dies_is_an_error_that_says_how_to_go_on(running, tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.cluster.CONNECT_SECONDS", 2)
+def test_a_scheduler_that_dies_is_an_error_that_says_how_to_go_on(running, tmp_path):
     address, _, scheduler = running
 
     def kill_in_mid_run() -> None:
@@ -160,6 +159,7 @@ def test_a_scheduler_that_dies_is_an_error_that_says_how_to_go_on(running, tmp_p
         scheduler.kill()
 
     with open_executor(cluster=address) as executor, ThreadPoolExecutor(1) as pool:
+        executor.client._timeout = 2  # seconds that it looks for the lost one; longer for the first connection
         killing = pool.submit(kill_in_mid_run)
         with pytest.raises(LocomassError, match=LOST):
             executor.run(begin_and_sleep, [(tmp_path / "begun", 5.0)] * 3)

@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 
 from pipeline.io.bundle import StudyGene
-from pipeline.kernels.score_statistics import add_information, cancel_rounding
+from pipeline.kernels.score_statistics import (
+    BLOCK_ENTRIES,
+    add_information,
+    cancel_rounding,
+    information_diagonal,
+)
 from pipeline.kernels.union import add_counts
 from pipeline.stages.meta.tasks import GeneRequest
 from pipeline.stages.meta.unite import _unite_alike, unite_gene
@@ -30,6 +35,29 @@ def test_add_information__places_signs_and_leaves_out():
         expected[AT[i], AT[j]] += 0.5 * SIGN[i] * SIGN[j] * (G - B.T @ B)[i, j]
     add_information(V, AT, SIGN, 0.5, row.astype(np.int32), column.astype(np.int32), G[row, column], B, 1e-10)
     np.testing.assert_allclose(V, expected, rtol=1e-12)
+
+
+def test_add_information__by_blocks_equals_the_dense_definition():
+    """So many variants that B'B is made in two blocks of rows."""
+    rng = np.random.default_rng(2)
+    m = 2_300
+    assert m**2 > BLOCK_ENTRIES
+    G, B = (rng.random((40, m)) < 0.05).astype(float), 0.1 * rng.normal(size=(3, m))
+    G[:, 7] = B[:, 7] = 0.0  # nothing varies
+    dense = G.T @ G
+    row, column = (x.astype(np.int32) for x in np.nonzero(np.tril(dense)))
+    place, sign = rng.permutation(m), rng.choice([-1.0, 1.0, 0.8], m)
+    place[5] = -1
+    V = np.zeros((m, m))
+    add_information(V, place, sign, 2.0, row, column, dense[row, column], B, 1e-10)
+    kept = np.flatnonzero((np.diag(dense) > (B**2).sum(axis=0)) & (place >= 0))
+    expected = np.zeros((m, m))
+    K = 2.0 * (dense - B.T @ B) * np.outer(sign, sign)
+    expected[np.ix_(place[kept], place[kept])] = K[np.ix_(kept, kept)]
+    assert np.abs(V - expected).max() < 1e-12
+    np.testing.assert_array_equal(V, V.T)
+    diagonal = information_diagonal(row, column, dense[row, column], B, 1e-10)
+    np.testing.assert_allclose(diagonal, np.maximum(np.diag(dense) - (B**2).sum(axis=0), 0.0), rtol=1e-12, atol=1e-15)
 
 
 def test_add_counts__adds_to_what_is_there():

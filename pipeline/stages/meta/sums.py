@@ -93,6 +93,7 @@ def sum_studies(
     else:
         parts = [(trait,) for trait in group.traits]
     u = len(union.position)
+    rows = None if rows is not None and len(rows) == u else rows
     rows_of = number_rows(u, rows)
     r = u if rows is None else len(rows)
     for traits in parts:
@@ -113,7 +114,8 @@ def sum_studies(
             factor = factors.get(k)
             turn = sign if factor is None else sign * factor  # sigma2 of a binary trait is 1
             kept = place >= 0
-            variance[place[kept]] += unit * (bundles[k].information_diagonal(gene, traits[0]) * turn**2)[kept]
+            if rows is not None:
+                variance[place[kept]] += unit * (bundles[k].information_diagonal(gene, traits[0]) * turn**2)[kept]
             row = np.where(kept, rows_of[place], -1)
             V_k = np.zeros((r, r)) if apart and len(here) > 1 else V
             bundles[k].add_information(V_k, gene, traits[0], row, turn, unit if V_k is V else 1.0)
@@ -124,6 +126,7 @@ def sum_studies(
                 if calibrated and factor is None:
                     plain[k] = V_k
         if here:
+            variance = np.diagonal(V) if rows is None else variance
             scale = scale if len(here) == 1 else np.ones(1)
             yield SharedV(traits, U, V, scale, variance, tuple(per_study), replicates, note, calibrated, plain, rows)
 
