@@ -85,7 +85,9 @@ def _tail_of_maximum(z: Floats, R: Floats) -> tuple[Floats, Floats, str]:
         return one, 0.0 * z, "chi2"
     values, vectors = np.linalg.eigh(R)
     # a triangular factor that exists for a singular R too: (E sqrt(L))' = QF', hence F F' = E L E' = R
-    factor = np.linalg.qr((vectors * np.sqrt(np.maximum(values, 0.0))).T)[1].T.copy()
+    upper = np.linalg.qr((vectors * np.sqrt(np.maximum(values, 0.0))).T)[1]
+    # of the factors that differ by signs, Cholesky's: rounding in R must not give other draws
+    factor = (upper * np.where(upper.diagonal() < 0.0, -1.0, 1.0)[:, None]).T.copy()
 
     mean, error = np.full(z.size, np.nan), np.full(z.size, np.nan)
     usable = np.flatnonzero(np.isfinite(z))

@@ -355,6 +355,19 @@ def test_joint_skat_gives_both_halves_the_same_variance():
     assert p_of(only_rare, "skat-joint", "beta_1_25") == pytest.approx(p_of(only_rare, "skat", "beta_1_25"), rel=1e-10)
 
 
+def test_variable_threshold_does_not_depend_on_the_signs_of_eigenvectors(monkeypatch):
+    gene = simulate_gene(m=9, seed=4)
+    log_p = run(gene, "vt").log_p[0]
+    eigh = np.linalg.eigh
+
+    def turned(A):
+        values, vectors = eigh(A)
+        return values, vectors * np.where(np.arange(values.size) % 2, 1.0, -1.0)
+
+    monkeypatch.setattr(np.linalg, "eigh", turned)  # rounding in R, of samples in another order, does as much
+    assert run(gene, "vt").log_p[0] == pytest.approx(log_p, rel=1e-9)
+
+
 def test_joint_skat_statistic_has_no_unit():
     gene = simulate_gene(m=9, seed=4, common=3)
     w = np.where(gene.rare, 1.0, stats.beta.pdf(gene.maf, 0.5, 0.5))
