@@ -209,6 +209,18 @@ def test_calibration__changes_rows_of_binary_traits_only(meta_config, rows):
     assert (both.loc[quantitative, "note"] == "").all()
 
 
+def test_study_effects__of_calibrated_burdens_add_up_to_their_row(combined, rows):
+    """``1 / se^2 = sum_k 1 / se_k^2``, the burden's correction in all of them; U likewise."""
+    effects = pd.read_parquet(combined / "study_effects.parquet").query("test == 'burden' and se > 0")
+    keys = ["gene", "trait", "mask", "max_maf", "weights", "test"]
+    effects = effects.assign(V=effects["se"] ** -2.0, U=effects["beta"] * effects["se"] ** -2.0)
+    sums = effects.groupby(keys)[["U", "V"]].sum().reset_index().merge(rows, on=keys)
+    assert set(sums["trait"]) >= {"y", "cc"}
+    assert sums.loc[sums["trait"] == "cc", "method"].str.contains("spa").all()
+    np.testing.assert_allclose(sums["V"], sums["se"] ** -2.0, rtol=1e-9)
+    np.testing.assert_allclose(sums["U"] / sums["V"], sums["beta"], rtol=1e-9)
+
+
 def test_calibration__is_refused_in_words_when_a_study_shares_none(studies, tmp_path):
     tests = {"names": ["burden"], "max_maf": [0.05], "weights": ["flat"], "calibrate": "spa"}
     config = studies[0].write(tmp_path, tests=tests)
