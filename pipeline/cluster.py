@@ -170,7 +170,8 @@ class ClusterExecutor:
         place: dict[str, int] = {}
         self._await_connection()
         try:
-            waiting = as_completed(loop=self.client.loop, with_results=True)
+            # without results: one that is lost on its way would be waited for for ever
+            waiting = as_completed(loop=self.client.loop)
             for start in range(0, len(items), TASKS_PER_MESSAGE):
                 futures = self.client.map(
                     Packed(function), [dumps(item) for item in items[start : start + TASKS_PER_MESSAGE]], pure=False
@@ -178,10 +179,8 @@ class ClusterExecutor:
                 place.update({future.key: start + k for k, future in enumerate(futures)})
                 waiting.update(futures)
                 del futures
-            for future, result in waiting:
-                if isinstance(result, CancelledError | asyncio.CancelledError):
-                    raise CancelledError  # as_completed hands it out as if it were a result
-                results[place[future.key]] = result
+            for future in waiting:
+                results[place[future.key]] = future.result()
                 if done is not None:
                     done()
                 del future  # or the worker has to keep the last result
@@ -379,7 +378,7 @@ def _quieten() -> None:
 
     What a lost connection means is said by the error that ends the run.
     """
-    for name in ("distributed.client", "distributed.batched"):
+    for name in ("distributed.client", "distributed.batched", "tornado.application", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 

@@ -69,7 +69,7 @@ def test_kill_9_of_the_scheduler_and_resume(running, read_tables, tmp_path, monk
 
     assert client.returncode == LocomassError.exit_code == 2, messages
     assert messages.splitlines()[-1] == f"error: {LOST}"
-    assert "Traceback" not in messages
+    assert "Traceback" not in messages, messages
     plan = json.loads((out / "plan.json").read_text())
     assert "meta" not in plan["stages"]
     assert stage == "meta" or "meta" not in plan["begun"]
