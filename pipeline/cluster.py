@@ -179,11 +179,12 @@ class ClusterExecutor:
                 place.update({future.key: start + k for k, future in enumerate(futures)})
                 waiting.update(futures)
                 del futures
-            for future in waiting:
-                results[place[future.key]] = future.result()
-                if done is not None:
-                    done()
-                del future  # or the worker has to keep the last result
+            for batch in waiting.batches():  # what has ended meanwhile is fetched at once
+                for key, result in zip([future.key for future in batch], self.client.gather(batch), strict=True):
+                    results[place[key]] = result
+                    if done is not None:
+                        done()
+                del batch  # or the workers have to keep the last results
         except KilledWorker as error:
             raise LocomassError(
                 f"one batch ended {error.allowed_failures + 1} workers, the last on {error.last_worker.address}: "
