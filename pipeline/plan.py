@@ -30,7 +30,7 @@ STAGE_VERSIONS = {
     "denoise": 1,
     "score_statistics": 1,
     "permutation": 1,
-    "meta": 3,
+    "meta": 4,
     "report": 3,
 }
 PLAN, LOCK = "plan.json", ".lock"

@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from pipeline.gene_tests.base import ScoreStatistics
+from pipeline.gene_tests.base import Carriers, ScoreStatistics
 from pipeline.gene_tests.calibration import UNBALANCED_SHARE, calibrate_scores
 from pipeline.gene_tests.permutation import CarrierGenotypes
 from pipeline.gene_tests.registry import TESTS, evaluate
@@ -150,6 +150,14 @@ class Calibrator:
         return [V / correction for V in parts]
 
 
+def carriers_of(G: Floats, parts: Sequence[tuple[Floats, Floats, Floats]], share: float) -> tuple[Carriers, ...]:
+    """Return what every study tells of its carriers."""
+    n = float(G.shape[1])
+    return tuple(
+        Carriers(n, share, g.sum(axis=0) / (2 * n), V, np.eye(len(V))) for g, (_, V, _) in zip(G, parts, strict=True)
+    )
+
+
 def take_traits(stats: ScoreStatistics, first: int, last: int, V: list[Floats] | None = None) -> ScoreStatistics:
     """Return the statistics of some phenotypes, with other matrices of the studies if they are given."""
     one = slice(first, last)
@@ -195,7 +203,8 @@ def test_gene(seed: int, scenario: str, traits: int) -> dict[str, list[int]]:
     if not case.is_calibrated:
         log_p = run_tests(stats, step_up, 0.0, 1.0)
     else:
-        log_p = run_calibrated(Calibrator(G, stats.per_study, residuals), stats, step_up)
+        known = replace(stats, carriers=carriers_of(G, stats.per_study, case.share or 0.5))
+        log_p = run_calibrated(Calibrator(G, stats.per_study, residuals), known, step_up)
         plain = run_tests(stats, step_up, 0.0, 0.5)
         log_p |= {f"{name} (model variance)": values for name, values in plain.items()}
     return {name: count_small(values) for name, values in log_p.items()}

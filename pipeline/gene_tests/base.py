@@ -20,6 +20,27 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
+class Carriers:
+    """What a study of a binary trait tells of the people who carry variants.
+
+    Attributes:
+        n: samples.
+        case_share: of cases among them.
+        frequency: (v,) of the counted allele in the study.
+        V: (v, v) information of the model, before calibration.
+        combine: (v, m) how the v variants make up the m that a test sees: ones on the diagonal unless some are pooled.
+        step: by how much the dosage of a carrier goes up: 1, on X with men coded 0 and 2 between 1 and 2.
+    """
+
+    n: float
+    case_share: float
+    frequency: Floats
+    V: Floats
+    combine: Floats
+    step: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class ScoreStatistics:
     """Score statistics of the variants that one mask selects.
 
@@ -35,6 +56,8 @@ class ScoreStatistics:
         annotations: per-variant numeric columns (m,) by name, for annotation weights and functional groupings.
         per_study: for heterogeneity tests, the (U_k (T, m), V_k (m, m), scale_k (T,)) of every study; empty when
             there is one.
+        carriers: for calibrated binary traits, who carries the variants in every study (one entry when there is one
+            study); empty where scores are taken for normal.
     """
 
     U: Floats
@@ -46,6 +69,7 @@ class ScoreStatistics:
     rare: NDArray[np.bool_]
     annotations: Mapping[str, Floats] = field(default_factory=dict)
     per_study: tuple[tuple[Floats, Floats, Floats], ...] = ()
+    carriers: tuple[Carriers, ...] = ()
 
     @property
     def n_traits(self) -> int:

@@ -208,4 +208,5 @@ def take_variants(stats: ScoreStatistics, chosen: np.ndarray[tuple[int], np.dtyp
         rare=stats.rare[chosen],
         annotations={name: column[chosen] for name, column in stats.annotations.items()},
         per_study=tuple((U[:, chosen], V[np.ix_(chosen, chosen)], scale) for U, V, scale in stats.per_study),
+        carriers=tuple(replace(own, combine=own.combine[:, chosen]) for own in stats.carriers),
     )

@@ -11,6 +11,7 @@ from scipy.special import chdtrc
 
 from pipeline.gene_tests.base import Floats, TestResult, missing_result
 from pipeline.gene_tests.components import CANCELLED, EIGENVALUE_CUT, Components, keep_positive
+from pipeline.gene_tests.few_cases import redraw_best, redraw_tail
 from pipeline.gene_tests.ultra_rare import pool_ultra_rare
 from pipeline.kernels.gene_sums import weighted_eigenvalues
 from pipeline.kernels.joint_tail import integrate_boundary
@@ -89,7 +90,8 @@ def skat_het(c: Components, scheme: str) -> TestResult:
         if mixture.size == 0:
             return missing_result(Q.size, "the weighted variants do not vary in any study")
         log_p[t : t + 1], error[t : t + 1] = mixture_logsf(Q[t : t + 1], mixture)
-    return TestResult(statistic=Q, log_p=log_p, p_error=error, method="saddlepoint-contour")
+    row = TestResult(statistic=Q, log_p=log_p, p_error=error, method="saddlepoint-contour")
+    return redraw_tail(c, row, lambda U: np.sum([((u * w) ** 2).sum(axis=1) for u in U], axis=0), by_study=True)
 
 
 def skat_random_effects(c: Components, scheme: str) -> TestResult:
@@ -124,13 +126,20 @@ def skat_random_effects(c: Components, scheme: str) -> TestResult:
             log_p[r, t : t + 1], error[r, t : t + 1] = mixture_logsf(Q, mixture)
     best = np.argmin(np.where(np.isnan(log_p), np.inf, log_p), axis=0)
     rho = np.array(RHO)[best]
-    return TestResult(
+    row = TestResult(
         statistic=rho * shared + (1 - rho) * own,
         log_p=cauchy_combine(log_p, np.ones(len(RHO))),
         p_error=error.max(axis=0),
         method="cauchy of saddlepoint-contour",
         detail={"rho": rho},
     )
+    return redraw_best(c, row, lambda U: _shared_and_own(np.array(U) * w), by_study=True)
+
+
+def _shared_and_own(scores: Floats) -> Floats:
+    """Return Q_rho (R, T) of weighted scores (K, T, m), rho as in `RHO`."""
+    shared, own = (scores.sum(axis=0) ** 2).sum(axis=1), (scores**2).sum(axis=(0, 2))
+    return np.array([rho * shared + (1 - rho) * own for rho in RHO])
 
 
 def _cross_study_gram(A: list[Floats]) -> tuple[Floats, NDArray[np.bool_]]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.gene_tests.base import Floats, ScoreStatistics, TestResult, missing_result
 from pipeline.gene_tests.components import Components, keep_positive
+from pipeline.gene_tests.few_cases import quadratic_statistic, redraw_tail
 from pipeline.gene_tests.ultra_rare import pool_ultra_rare
 from pipeline.gene_tests.weights import compute_weights
 from pipeline.kernels.common_tests import ACAT_CHI2, SKAT_Q
@@ -48,7 +49,8 @@ def skat(c: Components, scheme: str) -> TestResult:
     if rows.eigenvalues.size == 0:
         return missing_result(c.stats.n_traits, NO_VARIANCE)
     Q, log_p, error = rows.values[SKAT_Q:ACAT_CHI2]
-    return _mixture_row(Q, log_p, error, rows.eigenvalues.size)
+    row = _mixture_row(Q, log_p, error, rows.eigenvalues.size)
+    return redraw_tail(c, row, quadratic_statistic(c.weights(scheme)))
 
 
 def skat_joint(c: Components, scheme: str) -> TestResult:
@@ -63,10 +65,7 @@ def skat_joint(c: Components, scheme: str) -> TestResult:
         w[~s.rare] = compute_weights(COMMON_WEIGHTS, s.maf[~s.rare], {})
     if not np.isfinite(w).all():
         return missing_result(s.n_traits, c.weight_note(scheme))
-    for group in (s.rare, ~s.rare):
-        A = w[group, None] * s.V[np.ix_(group, group)] * w[group]
-        size = float(np.sqrt(2.0) * np.linalg.norm(A))
-        w[group] = w[group] / np.sqrt(size) if size > 0.0 else 0.0
+    plain, w = w, _equal_shares(w, s.V, s.rare)
     weighted = s.U * w
     eigenvalues = keep_positive(np.linalg.eigvalsh(w[:, None] * s.V * w))
     result = quadratic_form(np.einsum("ij,ij->i", weighted, weighted), eigenvalues, s.scale)
@@ -75,7 +74,21 @@ def skat_joint(c: Components, scheme: str) -> TestResult:
     rare_part = np.einsum("ij,ij->i", weighted[:, s.rare], weighted[:, s.rare])
     detail = {"rare_part": rare_part / np.where(result.statistic > 0.0, result.statistic, 1.0)}
     # sd(Q) of a trait is scale times that of V alone: the statistic has no unit
-    return replace(result, statistic=result.statistic / s.scale, detail=detail)
+    row = replace(result, statistic=result.statistic / s.scale, detail=detail)
+    if not s.carriers:
+        return row
+    model = np.sum([own.combine.T @ own.V @ own.combine for own in s.carriers], axis=0)
+    return redraw_tail(c, row, quadratic_statistic(_equal_shares(plain, model, s.rare)))
+
+
+def _equal_shares(w: Floats, V: Floats, rare: NDArray[np.bool_]) -> Floats:
+    """Return the weights scaled such that both halves of Q have variance one under N(0, V)."""
+    w = w.copy()
+    for group in (rare, ~rare):
+        A = w[group, None] * V[np.ix_(group, group)] * w[group]
+        size = float(np.sqrt(2.0) * np.linalg.norm(A))
+        w[group] = w[group] / np.sqrt(size) if size > 0.0 else 0.0
+    return w
 
 
 def find_drivers(stats: ScoreStatistics, scheme: str, n_top: int = 5) -> tuple[NDArray[np.intp], Floats]:

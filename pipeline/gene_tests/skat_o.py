@@ -30,6 +30,7 @@ from scipy.special import chdtri
 
 from pipeline.gene_tests.base import Floats, TestResult, missing_result
 from pipeline.gene_tests.components import CANCELLED, Components, keep_positive
+from pipeline.gene_tests.few_cases import redraw_best, sum_scores
 from pipeline.gene_tests.ultra_rare import pool_ultra_rare
 from pipeline.kernels.gene_sums import power_sums
 from pipeline.kernels.joint_tail import integrate_boundary, line_breaks
@@ -165,13 +166,14 @@ def _skat_o(c: Components, scheme: str, only_exact: bool) -> TestResult:
     else:
         tail, error = _tails(null, smallest, only_exact)
         method = "saddlepoint-contour"
-    return TestResult(
+    row = TestResult(
         statistic=np.take_along_axis(Q, best[None], axis=0)[0],
         log_p=tail,
         p_error=error,
         method=method,
         detail={"rho": GRID[best], "log_p_min": smallest},
     )
+    return redraw_best(c, row, lambda U: _mixtures_of(sum_scores(U) * c.weights(scheme)))
 
 
 def _joint_null_of(c: Components, scheme: str) -> JointNull | None:
@@ -186,16 +188,21 @@ def _joint_null_of(c: Components, scheme: str) -> JointNull | None:
 def _component_p(c: Components, scheme: str) -> tuple[Floats, Floats]:
     """Return log p and Q of every rho, (8, T); NaN for the burden when it does not vary."""
     s = c.stats
-    weighted = s.U * c.weights(scheme)
-    S = np.einsum("ij,ij->i", weighted, weighted)
-    b = weighted.sum(axis=1)
-    Q = (1.0 - GRID)[:, None] * S + GRID[:, None] * b * b
+    Q = _mixtures_of(s.U * c.weights(scheme))
     null = c.once("joint null", scheme, _joint_null_of)
     log_p = np.full(Q.shape, np.nan)
     mixtures = null.mixtures if null is not None else (c.eigenvalues(scheme),)
     for r, eigenvalues in enumerate(mixtures):
         log_p[r] = mixture_logsf(Q[r] / s.scale, eigenvalues)[0]
     return log_p, Q
+
+
+def _mixtures_of(weighted: Floats) -> Floats:
+    """Return Q_rho (8, T) of weighted scores (T, m)."""
+    S = np.einsum("ij,ij->i", weighted, weighted)
+    b = weighted.sum(axis=1)
+    Q: Floats = (1.0 - GRID)[:, None] * S + GRID[:, None] * b * b
+    return Q
 
 
 def _tails(null: JointNull, smallest: Floats, only_exact: bool) -> tuple[Floats, Floats]:

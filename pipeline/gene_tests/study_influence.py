@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from pipeline.gene_tests.base import Floats, ScoreStatistics, TestResult
+from pipeline.gene_tests.base import ScoreStatistics, TestResult
 from pipeline.gene_tests.registry import DEFAULT_WEIGHTS, evaluate
 
 
@@ -26,10 +26,12 @@ def study_influence(
     schemes = tuple(weights.split("+")) if weights else DEFAULT_WEIGHTS[:1]
     parts = [(U, V * scale[0]) for U, V, scale in stats.per_study]
 
-    def run(chosen: list[tuple[Floats, Floats]]) -> TestResult:
-        U, V = (np.sum([part[i] for part in chosen], axis=0) for i in (0, 1))
+    def run(chosen: list[int]) -> TestResult:
+        U, V = (np.sum([parts[k][i] for k in chosen], axis=0) for i in (0, 1))
         one = np.ones(1)
-        some = replace(stats, U=U, V=V, scale=one, per_study=tuple((*part, one) for part in chosen))
+        carriers = tuple(stats.carriers[k] for k in chosen) if stats.carriers else ()
+        some = replace(stats, U=U, V=V, scale=one, per_study=tuple((*parts[k], one) for k in chosen), carriers=carriers)
         return evaluate(some, (test,), schemes, collapse_mac=collapse_mac, ultra_rare=ultra_rare)[0][2]
 
-    return [run([part]) for part in parts], [run(parts[:k] + parts[k + 1 :]) for k in range(len(parts))]
+    studies = list(range(len(parts)))
+    return [run([k]) for k in studies], [run(studies[:k] + studies[k + 1 :]) for k in studies]

@@ -55,4 +55,5 @@ def collapse_ultra_rare(stats: ScoreStatistics, mac: float = 10.0) -> ScoreStati
         rare=np.concatenate(([bool(stats.rare[pooled].all())], stats.rare[kept])),
         annotations={name: join(float(a[pooled].mean()), a) for name, a in stats.annotations.items()},
         per_study=tuple((U @ C, C.T @ V @ C, scale) for U, V, scale in stats.per_study),
+        carriers=tuple(replace(own, combine=own.combine @ C) for own in stats.carriers),
     )

@@ -201,7 +201,9 @@ def condition_shared(shared: SharedV, index: NDArray[np.intp]) -> tuple[SharedV,
     for U_k, V_k, scale_k in shared.per_study:
         left_U, left_V, _ = condition_scores(U_k, V_k, index)
         per_study.append((left_U, left_V, scale_k))
-    return replace(shared, U=U, V=V, variance=np.diag(V).copy(), per_study=tuple(per_study), replicates=None), left
+    return replace(
+        shared, U=U, V=V, variance=np.diag(V).copy(), per_study=tuple(per_study), replicates=None, models=()
+    ), left
 
 
 def _rows(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -100,9 +101,10 @@ def _without(
     """Return -log10 p of a row of one trait without one variant; NaN when nothing is left."""
     if stats.n_variants < 2:
         return float("nan")
-    alone = ScoreStatistics(
-        stats.U[t : t + 1], stats.V, stats.scale[t : t + 1], stats.maf, stats.mac, stats.n_samples[t : t + 1],
-        stats.rare, stats.annotations, tuple((U[t : t + 1], V, scale[t : t + 1]) for U, V, scale in stats.per_study),
+    one = slice(t, t + 1)
+    alone = replace(
+        stats, U=stats.U[one], scale=stats.scale[one], n_samples=stats.n_samples[one],
+        per_study=tuple((U[one], V, scale[one]) for U, V, scale in stats.per_study),
     )  # fmt: skip
     left = take_variants(alone, np.arange(stats.n_variants) != j)
     rows = evaluate(left, (test,), schemes, collapse_mac=collapse_mac, ultra_rare=ultra_rare)

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.gene_tests.acat import combine_log_p
-from pipeline.gene_tests.base import ScoreStatistics, TestResult
+from pipeline.gene_tests.base import Carriers, ScoreStatistics, TestResult
 from pipeline.gene_tests.registry import TESTS, evaluate
 from pipeline.io.bundle import Bundle, StudyGene
 from pipeline.kernels.selection import turn_statistics
 from pipeline.stages.drivers import DRIVEN, driver_rows
+from pipeline.stages.meta.carriers import find_carriers
 from pipeline.stages.meta.collect import TaskResults
 from pipeline.stages.meta.selection import CountedAllele, Selection
 from pipeline.stages.meta.sums import SharedV
@@ -67,6 +68,13 @@ class GeneView:
         counted = CountedAllele.of(frequency, task.tests.frequency)
         genes = {k: union.studies[k][0] for k in group.studies if k in union.studies}
         return cls(request, union, frequency, group, counted, task, bundles, genes)
+
+    def carriers(self, shared: SharedV, chosen: NDArray[np.int64]) -> tuple[Carriers, ...]:
+        """Return who carries the chosen variants in every study, where the trait is calibrated."""
+        trait = shared.traits[0]
+        infos = {k: self.bundles[k].traits[trait] for k in self.frequency.studies}
+        samples = {k: (float(info["n_samples"]), info.get("n_cases")) for k, info in infos.items()}
+        return find_carriers(shared, self.frequency, self.counted.turn, samples, chosen, self.request.chromosome)
 
     @property
     def place(self) -> tuple[str, str, int, int]:
@@ -219,4 +227,5 @@ def _select(view: GeneView, shared: SharedV, chosen: NDArray[np.int64], rare: ND
         per_study=tuple(
             (*turn_statistics(U, V, chosen, rows, counted.turn), scale) for U, V, scale in shared.per_study
         ),
+        carriers=view.carriers(shared, chosen),
     )

@@ -48,10 +48,13 @@ def merge_groups(shared: SharedV, labels: Sequence[str]) -> SharedV:
         shared: sums over studies.
         labels: the group of every entry of ``per_study``.
     """
-    merged = []
+    merged, models = [], []
     for group in dict.fromkeys(labels):
         members = [part for part, label in zip(shared.per_study, labels, strict=True) if label == group]
         U = np.sum([U for U, _, _ in members], axis=0)
         V = np.sum([V * scale[0] for _, V, scale in members], axis=0)
         merged.append((U, V, np.ones(1)))
-    return replace(shared, per_study=tuple(merged))
+        own = [model for model, label in zip(shared.models, labels, strict=bool(shared.models)) if label == group]
+        if own:
+            models.append((tuple(k for studies, _ in own for k in studies), np.sum([V for _, V in own], axis=0)))
+    return replace(shared, per_study=tuple(merged), models=tuple(models))

@@ -134,6 +134,7 @@ def _statistics(view: GeneView, shared: SharedV, selection: Selection, test: str
         rare=np.isin(chosen, selection.in_bin),
         annotations={name: values[view.union.listed[chosen]] for name, values in view.request.columns.items()},
         per_study=tuple((U[:, chosen] * s, V[grid] * turn, scale) for U, V, scale in shared.per_study),
+        carriers=view.carriers(shared, chosen),
     )
 
 

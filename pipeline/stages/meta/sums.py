@@ -33,6 +33,8 @@ class SharedV:
         calibrated: numbers of the studies whose calibrated variances are in V.
         plain: V_k of the other studies, where some are calibrated.
         rows: (r,) variants of the union, rising, that V is made for; None for all.
+        models: numbers of the studies behind every entry of ``per_study`` (of the one study), and their V before
+            calibration, where some are calibrated; empty otherwise.
     """
 
     traits: tuple[str, ...]
@@ -46,6 +48,7 @@ class SharedV:
     calibrated: tuple[int, ...] = ()
     plain: Mapping[int, Floats] = field(default_factory=dict)
     rows: NDArray[np.int64] | None = None
+    models: tuple[tuple[tuple[int, ...], Floats], ...] = ()
 
     def find_rows(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the rows of V of some variants of the union, which V must be made for."""
@@ -105,6 +108,7 @@ def sum_studies(
         per_study, plain = [], {}
         U, variance = np.zeros((len(traits), u)), np.zeros(u)
         V = np.zeros((r, r))
+        models: list[tuple[tuple[int, ...], Floats]] = []
         for k in here:
             gene, at, sign = union.studies[k]
             place = np.where((at >= 0) & included[k][at], at, -1)
@@ -119,6 +123,8 @@ def sum_studies(
             row = np.where(kept, rows_of[place], -1)
             V_k = np.zeros((r, r)) if apart and len(here) > 1 else V
             bundles[k].add_information(V_k, gene, traits[0], row, turn, unit if V_k is V else 1.0)
+            if calibrated:
+                models.append(((k,), V_k if factor is None else _undo_calibration(V_k, row, factor)))
             U += U_k
             if V_k is not V:
                 V += V_k * unit
@@ -128,7 +134,17 @@ def sum_studies(
         if here:
             variance = np.diagonal(V) if rows is None else variance
             scale = scale if len(here) == 1 else np.ones(1)
-            yield SharedV(traits, U, V, scale, variance, tuple(per_study), replicates, note, calibrated, plain, rows)
+            yield SharedV(
+                traits, U, V, scale, variance, tuple(per_study), replicates, note, calibrated, plain, rows,
+                tuple(models),
+            )  # fmt: skip
+
+
+def _undo_calibration(V: Floats, row: NDArray[np.int64], factor: Floats) -> Floats:
+    """Return V of a study before calibration; ``row`` is the place of its variants in V, -1 for none."""
+    inverse = np.ones(len(V))
+    inverse[row[row >= 0]] = 1.0 / factor[row >= 0]
+    return V * np.outer(inverse, inverse)
 
 
 def number_rows(u: int, rows: NDArray[np.int64] | None) -> NDArray[np.int64]:
