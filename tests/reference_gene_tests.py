@@ -225,3 +225,20 @@ def scores(G, X, y):
     r = P @ y
     sigma2 = r @ r / (len(y) - X.shape[1])
     return G.T @ r / sigma2, G.T @ P @ G / sigma2, sigma2
+
+
+def resample_scores(
+    G: np.ndarray, mu: np.ndarray, X: np.ndarray, rng: np.random.Generator, draws: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return scores (draws, m) of phenotypes drawn sample by sample from mu, and V = G'WG - G'WX (X'WX)^-1 X'WG.
+
+    To first order the refitted null model takes from the score what the covariates explain of G:
+    ``U = (G - X (X'WX)^-1 X'WG)'(y - mu)``.
+    """
+    W = mu * (1 - mu)
+    left = G - X @ np.linalg.solve(X.T @ (W[:, None] * X), X.T @ (W[:, None] * G))
+    U = np.empty((draws, G.shape[1]))
+    for first in range(0, draws, 500):
+        y = rng.random((min(500, draws - first), len(mu))) < mu
+        U[first : first + len(y)] = (y - mu) @ left
+    return U, left.T @ (W[:, None] * left)

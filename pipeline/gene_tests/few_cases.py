@@ -3,161 +3,27 @@
 SKAT takes the scores for normal. With a handful of cases they are counts with a long tail, and calibrating the variance
 of the variants at hand (``calibration.py``) does not help those that might have been extreme in their place: the
 mixture misses the other ways to reach the same Q. So where a calibrated p-value is small it is computed again from
-draws of U: cases among the carriers, in groups that carry the same variants (``kernels.case_counts``). Plain draws
-while they suffice, then multilevel splitting.
+draws of U (``null_draws.py``).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.gene_tests.base import Carriers, Floats, TestResult
+from pipeline.gene_tests.base import Floats, TestResult
 from pipeline.gene_tests.components import Components
+from pipeline.gene_tests.null_draws import BLOCK, NullDraws, Statistic, join_carriers
 from pipeline.gene_tests.pareto import ParetoTail, fit_pareto_tail
-from pipeline.kernels.case_counts import CountTables, draw_scores, map_scores, share_carriers, tabulate_counts
-from pipeline.kernels.splitting import split_tail
 
-Integers = NDArray[np.intp]
-#: T of scores: one (B, m) array per study, or one for their sum -> (B,)
-Statistic = Callable[[Sequence[Floats]], Floats]
-
-SEED = 20200107  # fixed: the same input gives the same p
 LOG_SCREEN = math.log(0.1)  # p-values above stay as they are
-EXCEEDANCES = 100  # that end plain draws: 10 %
-MAX_DRAWS = 32_768
-PARTICLES = 4_000
-NORMAL_VARIANCE = 100.0  # from which a score is normal: 100 cases carry the variant
-MOST_FREQUENT = 0.1
-NEGLIGIBLE = 1e-3  # part of the largest variance
 JOINED_FROM = 9  # studies from which their sum is drawn as one study
-BLOCK = 2_048  # draws made at a time
-KEPT_VALUES = 2_000_000  # scores of the blocks that stay in memory
 RANKED = 8_192  # draws that a scale of p-values is made from
 N_NODES = 200  # of a scale
 TIE = 1.0 - 1e-9
-
-
-@dataclass(frozen=True, slots=True)
-class StudyDraws:
-    """Null scores of one study as a function of independent normals.
-
-    Attributes:
-        tables: counts of the groups of carriers.
-        mix: (groups + 1 + b, m): the scores are the centred counts, the cases among those who carry nothing and b
-            further normals, for what of V the groups cannot tell, times this.
-    """
-
-    tables: CountTables
-    mix: Floats
-
-    def scores(self, Z: Floats) -> Floats:
-        """Return U (B, m) at normals Z (B, groups + 1 + b)."""
-        return map_scores(Z, self._base, self.tables.start, self.tables.cut, self.mix)
-
-    def draw(self, rng: np.random.Generator, n: int) -> Floats:
-        """Return n draws of U, (n, m)."""
-        return draw_scores(rng, n, self._base, self.tables.start, self.tables.level, self.mix)
-
-    @property
-    def _base(self) -> Floats:
-        base: Floats = self.tables.lowest @ self.mix[: len(self.tables.lowest)]
-        return base
-
-
-def open_draws(known: Carriers) -> StudyDraws:
-    """Return the source of null scores of a study, or of the sum of studies.
-
-    Variants with many cases (V_jj of 100 or more) or above a frequency of 0.1 have normal scores, which follow those
-    of the others by regression; see ``kernels.case_counts`` for these.
-
-    """
-    V = known.V
-    minor = np.minimum(known.frequency, 1.0 - known.frequency)
-    sign = np.where(known.frequency > 0.5, -1.0, 1.0)
-    variance = V.diagonal()
-    few = (variance < NORMAL_VARIANCE * known.step**2) & (minor <= MOST_FREQUENT) & (variance > 0.0)
-    rare, rest = np.flatnonzero(few), np.flatnonzero(~few)
-    f, s = minor[rare], sign[rare] / known.step
-    own = V[np.ix_(rare, rare)] * np.outer(s, s)
-    per_carrier = np.minimum(own.diagonal() / (known.n * 2.0 * f * (1.0 - f)), 0.25)
-    root = np.sqrt(per_carrier)
-    members, size = share_carriers(np.maximum(own / np.outer(root, root) + known.n * 4.0 * np.outer(f, f), 0.0))
-    mu = 0.5 - np.sqrt(0.25 - members @ per_carrier / members.sum(axis=1))
-    mu = mu if known.case_share <= 0.5 else 1.0 - mu
-    mix = np.vstack((members - 2.0 * f, -2.0 * f))
-    spread = np.append(
-        size * mu * (1.0 - mu), max(0.0, known.n - size.sum()) * float(per_carrier.sum()) / max(1, rare.size)
-    )
-    # covariates take some variance away
-    mix *= np.sqrt(own.diagonal() / (spread @ mix**2)) / s
-    counted = np.zeros((size.size + 1, variance.size))
-    counted[:, rare] = mix
-    counted[:, rest] = mix @ regress(V, rare, rest)
-    # what groups cannot tell of V, and the variants with normal scores
-    values, vectors = np.linalg.eigh(V - counted.T @ (spread[:, None] * counted))
-    normal = (vectors * np.sqrt(np.maximum(values, 0.0))).T[values > NEGLIGIBLE * variance.max()]
-    counted[-1] *= math.sqrt(spread[-1])
-    return StudyDraws(tabulate_counts(size, mu), np.vstack((counted, normal)) @ known.combine)
-
-
-def regress(V: Floats, on: Integers, of: Integers) -> Floats:
-    """Return the slopes (on, of) of the scores of some variants on those of others."""
-    slopes: Floats = np.linalg.pinv(V[np.ix_(on, on)], hermitian=True) @ V[np.ix_(on, of)]
-    return slopes
-
-
-@dataclass(slots=True)
-class NullDraws:
-    """Source of null scores of one gene.
-
-    Attributes:
-        parts: of every study, or of the sum alone.
-        blocks: draws made so far.
-    """
-
-    parts: list[StudyDraws]
-    blocks: list[list[Floats]] = field(default_factory=list)
-
-    @property
-    def dimension(self) -> int:
-        """Normals behind one draw."""
-        return sum(part.mix.shape[0] for part in self.parts)
-
-    def scores(self, Z: Floats) -> list[Floats]:
-        """Return the scores (B, m) of every study at independent normals Z (B, dimension)."""
-        ends = np.cumsum([part.mix.shape[0] for part in self.parts])
-        return [part.scores(z) for part, z in zip(self.parts, np.split(Z, ends[:-1], axis=1), strict=True)]
-
-    def block(self, i: int) -> list[Floats]:
-        """Return the i-th block of scores."""
-        if i < len(self.blocks):
-            return self.blocks[i]
-        rng = np.random.Generator(np.random.PCG64([SEED, i]))
-        drawn = [part.draw(rng, BLOCK) for part in self.parts]
-        if i == len(self.blocks) and (i + 1) * sum(U.size for U in drawn) <= KEPT_VALUES:
-            self.blocks.append(drawn)
-        return drawn
-
-    def tail(self, statistic: Statistic, observed: float) -> tuple[float, float, str]:
-        """Return log P(T >= observed) under the null, its relative standard error, and how it was computed."""
-        count, drawn, i = 0, 0, 0
-        while drawn < MAX_DRAWS and count < EXCEEDANCES:
-            count += int(np.count_nonzero(statistic(self.block(i)) >= observed))
-            drawn += BLOCK
-            i += 1
-            if drawn >= RANKED and count * MAX_DRAWS < 0.5 * EXCEEDANCES * drawn:
-                break  # plain draws would not get there
-        if count >= EXCEEDANCES:
-            p = (1.0 + count) / (1.0 + drawn)
-            return math.log(p), math.sqrt((1.0 - p) / count), "case-count draws"
-        rng = np.random.Generator(np.random.PCG64([SEED]))
-        log_p, error = split_tail(lambda Z: statistic(self.scores(Z)), self.dimension, observed, rng, PARTICLES)
-        return log_p, error, "case-count splitting"
 
 
 def redraw_tail(c: Components, row: TestResult, statistic: Statistic, by_study: bool = False) -> TestResult:
@@ -194,21 +60,8 @@ def _draws_of(c: Components, by_study: bool) -> NullDraws:
     """Return the source of null scores of every study; of their sum where there are many and the sum will do."""
     carriers = c.stats.carriers
     if len(carriers) < JOINED_FROM or by_study:
-        return c.once("null draws", "studies", lambda *_: NullDraws([open_draws(known) for known in carriers]))
-    return c.once("null draws", "sum", lambda *_: NullDraws([open_draws(_join_carriers(carriers))]))
-
-
-def _join_carriers(carriers: Sequence[Carriers]) -> Carriers:
-    """Return the carriers of all studies as those of one."""
-    n = np.array([own.n for own in carriers])
-    return Carriers(
-        n=float(n.sum()),
-        case_share=float(n @ [own.case_share for own in carriers] / n.sum()),
-        frequency=n @ np.array([own.frequency for own in carriers]) / n.sum(),
-        V=np.sum([own.V for own in carriers], axis=0),
-        combine=carriers[0].combine,
-        step=max(own.step for own in carriers),
-    )
+        return c.once("null draws", "studies", lambda *_: NullDraws.of(carriers))
+    return c.once("null draws", "sum", lambda *_: NullDraws.of([join_carriers(carriers)]))
 
 
 def quadratic_statistic(w: Floats) -> Statistic:
