@@ -1,6 +1,7 @@
 """Type I error of every gene test on simulated null data; writes docs/type-one-error.md.
 
     python -m studies.type_one_error --minutes 25 --checkpoint type-one-error.json
+    python -m studies.type_one_error --scenarios "binary 1:50" --tests skat skat-o
 
 Two studies of 1,000 samples, or of 5,000, genes of 30 independent variants (minor allele frequencies 0.0005 to 0.05,
 log-uniform). Phenotypes are drawn independently of the genotypes, hundreds at a time for every gene: normal, or
@@ -40,6 +41,7 @@ SLOW = ("skat-o-exact", "random-effects", "vt")  # one phenotype at a time, a pa
 FAST = tuple(name for name in TESTS if name not in (*ALL_SEARCHES, *SLOW))
 SLOW_PART, SEARCHED_PART = 0.2, 0.1
 ULTRA_RARE = 10.0
+MODEL_VARIANCE = "model variance"  # rows without calibration, beside the calibrated ones
 
 
 @dataclass(frozen=True)
@@ -170,30 +172,36 @@ def take_traits(stats: ScoreStatistics, first: int, last: int, V: list[Floats] |
     )  # fmt: skip
 
 
-def run_tests(stats: ScoreStatistics, step_up: StepUpParameters, ultra_rare: float, share: float) -> dict[str, Floats]:
+def run_tests(
+    stats: ScoreStatistics, step_up: StepUpParameters, share: float, wanted: frozenset[str]
+) -> dict[str, Floats]:
     """Return log p by test: the slow ones and the searches for a part of the phenotypes."""
     n = stats.n_traits
     log_p: dict[str, Floats] = {}
     for names, part in ((FAST, 1.0), (SLOW, SLOW_PART), (SEARCHES, SEARCHED_PART)):
         count = n if part == 1.0 else int(n * part * share)
-        if count:
-            rows = evaluate(take_traits(stats, 0, count), names, step_up=step_up, ultra_rare=ultra_rare)
+        chosen = [name for name in names if name in wanted]
+        if count and chosen:
+            rows = evaluate(take_traits(stats, 0, count), chosen, step_up=step_up)
             log_p |= {f"{name} {w}".strip(): r.log_p for name, w, r in rows}
     return log_p
 
 
-def run_calibrated(calibrator: Calibrator, stats: ScoreStatistics, step_up: StepUpParameters) -> dict[str, Floats]:
+def run_calibrated(
+    calibrator: Calibrator, stats: ScoreStatistics, step_up: StepUpParameters, wanted: frozenset[str]
+) -> dict[str, Floats]:
     """Return log p by test with calibrated variances, phenotype by phenotype."""
     found: dict[str, list[float]] = {}
     for t in range(stats.n_traits):
         one = take_traits(stats, t, t + 1, calibrator.study_variances(t))
         names = FAST + SLOW * (t % round(1 / SLOW_PART) == 0) + SEARCHES * (t % round(1 / SEARCHED_PART) == 0)
-        for name, w, r in evaluate(one, names, step_up=step_up, ultra_rare=ULTRA_RARE):
+        chosen = [name for name in names if name in wanted]
+        for name, w, r in evaluate(one, chosen, step_up=step_up, ultra_rare=ULTRA_RARE):
             found.setdefault(f"{name} {w}".strip(), []).append(float(r.log_p[0]))
     return {name: np.array(values) for name, values in found.items()}
 
 
-def test_gene(seed: int, scenario: str, traits: int) -> dict[str, list[int]]:
+def test_gene(seed: int, scenario: str, traits: int, wanted: frozenset[str]) -> dict[str, list[int]]:
     """Return, per test, the number of p-values at or below each of `ALPHAS`, and how many p-values there were."""
     rng = np.random.default_rng([seed, list(SCENARIOS).index(scenario)])
     case = SCENARIOS[scenario]
@@ -201,12 +209,13 @@ def test_gene(seed: int, scenario: str, traits: int) -> dict[str, list[int]]:
     stats, residuals = make_statistics(rng, G, min(traits, CALIBRATED) if case.is_calibrated else traits, case.share)
     step_up = StepUpParameters(resampling=Resampling(max_permutations=4000, seed=seed))
     if not case.is_calibrated:
-        log_p = run_tests(stats, step_up, 0.0, 1.0)
+        log_p = run_tests(stats, step_up, 1.0, wanted)
     else:
         known = replace(stats, carriers=carriers_of(G, stats.per_study, case.share or 0.5))
-        log_p = run_calibrated(Calibrator(G, stats.per_study, residuals), known, step_up)
-        plain = run_tests(stats, step_up, 0.0, 0.5)
-        log_p |= {f"{name} (model variance)": values for name, values in plain.items()}
+        log_p = run_calibrated(Calibrator(G, stats.per_study, residuals), known, step_up, wanted)
+        if MODEL_VARIANCE in wanted:
+            plain = run_tests(stats, step_up, 0.5, wanted)
+            log_p |= {f"{name} ({MODEL_VARIANCE})": values for name, values in plain.items()}
     return {name: count_small(values) for name, values in log_p.items()}
 
 
@@ -216,16 +225,19 @@ def count_small(log_p: Floats) -> list[int]:
     return [*(int((known <= np.log(a)).sum()) for a in ALPHAS), len(known)]
 
 
-def run(minutes: float, checkpoint: Path, traits: int) -> dict[str, dict[str, list[int]]]:
+def run(
+    minutes: float, checkpoint: Path, traits: int, scenarios: Sequence[str], wanted: frozenset[str]
+) -> dict[str, dict[str, list[int]]]:
     """Test genes until time is up, adding to the checkpoint; return the counts by scenario and test."""
-    state = json.loads(checkpoint.read_text()) if checkpoint.exists() else {"genes": 0, "counts": {}}
+    state = json.loads(checkpoint.read_text()) if checkpoint.exists() else {"genes": {}, "counts": {}}
     stop = time.monotonic() + 60 * minutes
     while time.monotonic() < stop:
-        for scenario in SCENARIOS:
+        for scenario in scenarios:
             into = state["counts"].setdefault(scenario, {})
-            for name, counts in test_gene(state["genes"], scenario, traits).items():
+            gene = state["genes"].get(scenario, 0)
+            for name, counts in test_gene(gene, scenario, traits, wanted).items():
                 into[name] = [a + b for a, b in zip(into.get(name, [0] * len(counts)), counts, strict=True)]
-        state["genes"] += 1
+            state["genes"][scenario] = gene + 1
         temporary = checkpoint.with_suffix(".tmp")
         temporary.write_text(json.dumps(state))
         temporary.replace(checkpoint)
@@ -281,9 +293,12 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, default=Path("type-one-error.json"))
     parser.add_argument("--page", type=Path, default=Path(__file__).parents[1] / "docs" / "type-one-error.md")
     parser.add_argument("--traits", type=int, default=TRAITS)
+    parser.add_argument("--scenarios", nargs="+", choices=list(SCENARIOS), default=list(SCENARIOS))
+    parser.add_argument("--tests", nargs="+", default=[*FAST, *SLOW, *SEARCHES, MODEL_VARIANCE])
     arguments = parser.parse_args()
-    counts = run(arguments.minutes, arguments.checkpoint, arguments.traits)
-    genes = json.loads(arguments.checkpoint.read_text())["genes"]
+    wanted = frozenset(arguments.tests)
+    counts = run(arguments.minutes, arguments.checkpoint, arguments.traits, arguments.scenarios, wanted)
+    genes = max(json.loads(arguments.checkpoint.read_text())["genes"].values())
     arguments.page.write_text("\n".join([HEAD.format(genes=genes, m=M), *format_tables(counts)]) + "\n")
 
 
