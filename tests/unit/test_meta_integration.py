@@ -603,6 +603,7 @@ def test_x__coding_0_1_halves_hemizygous_calls(studies, tmp_path):
     study = studies[0]
     config, male = write_x(study, tmp_path, 5_000_000, score_statistics={"x_coding": "0/1"})
     bundle, gene = read_x(run_study(config, tmp_path / "out", Resources(threads=1), "score-statistics").path)
+    assert bundle.info["x_coding"] == "0/1"
     chosen = study.observed("z")
     X, y = study.design(chosen), study.traits["z"][chosen]  # sex is a covariate
     r = y - X @ np.linalg.lstsq(X, y, rcond=None)[0]
@@ -623,6 +624,7 @@ def test_x__pseudo_autosomal_calls_stay_as_they_are(studies, tmp_path):
     config, _ = write_x(studies[0], tmp_path, 100_000)
     bundle, gene = read_x(run_study(config, tmp_path / "out", Resources(threads=1), "score-statistics").path)
     assert "male_heterozygotes" not in bundle.info
+    assert "x_coding" not in bundle.info
     here = studies[0].observed("z")
     s = bundle.sample_sets[bundle.traits["z"]["sample_set"]]
     observed = [np.isfinite(studies[0].dosage[j, here]).sum() for j in studies[0].rows_of("GENE5")]

@@ -16,6 +16,7 @@ from pipeline.stages.inspect.together import (
     check_duplicate,
     check_overlap,
     check_variances,
+    check_x_coding,
 )
 
 __all__ = ["ERROR", "NOTE", "WARNING", "Finding", "inspect_bundles"]
@@ -52,7 +53,7 @@ def inspect_bundles(paths: Sequence[Path], scratch: Path | None = None) -> list[
             *check_definite(study.bundle),
             *check_sexes(study.bundle),
         ]
-    findings += [*check_builds(bundles), *check_variances(studies), *check_alleles(studies)]
+    findings += [*check_builds(bundles), *check_x_coding(bundles), *check_variances(studies), *check_alleles(studies)]
     for one, other in combinations(studies, 2):
         finding = check_duplicate(one, other) or check_overlap(one, other)
         findings += [finding] if finding else []

@@ -34,7 +34,7 @@ from pipeline.io.null_models import NullModels
 from pipeline.schema import BUNDLE_VARIANTS
 from pipeline.stages.score_statistics.batch import MALE_HEMIZYGOTES, MALE_HETEROZYGOTES, run_batch
 from pipeline.stages.score_statistics.genotypes import BatchTask, GeneRows, StudyContext, open_context, write_context
-from pipeline.stages.score_statistics.sex import check_sexes, describe_sexes
+from pipeline.stages.score_statistics.sex import check_sexes, describe_sexes, has_haploid
 from pipeline.stages.score_statistics.sharing import plan_sharing, traits_to_calibrate
 from pipeline.stages.score_statistics.withhold import warn_recoverable, withhold_counts
 
@@ -177,7 +177,10 @@ def compute_score_statistics(
         kept: folder for what depends on genotypes, samples and covariates only; it outlives the parts.
         done: called after every batch.
     """
-    unknown_sex = check_sexes(cohort, found, study.get("genome_build") or "")
+    build = study.get("genome_build") or ""
+    if has_haploid(found, build):
+        study = {**study, "x_coding": options.x_coding}
+    unknown_sex = check_sexes(cohort, found, build)
     if unknown_sex:
         study = {**study, "samples_of_unknown_sex": unknown_sex}
     context = open_context(cohort, models, options.x_coding, study.get("genome_build"))

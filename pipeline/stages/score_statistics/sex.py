@@ -92,15 +92,21 @@ def code_males(
     return *recode_males(indptr, sample, dosage, haploid, coding.male, coding.hemizygous), hemizygous
 
 
+def has_haploid(found: StudyVariants, build: str) -> bool:
+    """Return whether the study has variants of X outside the pseudo-autosomal regions."""
+    on_x = found.chromosome.astype(str) == X
+    return bool(find_haploid(X, found.position[on_x], build).any())
+
+
 def check_sexes(cohort: Cohort, found: StudyVariants, build: str) -> int:
     """Return how many analysed samples are of unknown sex where it matters; they are taken as diploid.
 
     Raises:
         InputError: X variants are to be tested and the .fam gives no sample a sex.
     """
-    on_x = found.chromosome.astype(str) == X
-    if not on_x.any() or not find_haploid(X, found.position[on_x], build).any():
+    if not has_haploid(found, build):
         return 0
+    on_x = found.chromosome.astype(str) == X
     sex = cohort.fileset.sex[cohort.rows]
     known = (sex == MALE) | (sex == FEMALE)
     if not known.any():
