@@ -169,7 +169,7 @@ def check_statistics(stats: ScoreStatistics) -> str:
     fault, varying = find_fault(stats.U, stats.V, stats.scale, stats.maf, MONOMORPHIC)
     if fault != SOUND:
         return FAULTS[fault]
-    return _check_correlations(stats.V, varying)
+    return check_correlations(stats.V, varying)
 
 
 def _check_shapes(stats: ScoreStatistics) -> None:
@@ -186,7 +186,7 @@ def _check_shapes(stats: ScoreStatistics) -> None:
         )
 
 
-def _check_correlations(V: Floats, varying: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> str:
+def check_correlations(V: Floats, varying: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> str:
     """Return a text when V is not symmetric or its correlation matrix has an eigenvalue below -1e-4."""
     correlation, asymmetry = correlate(V, varying)
     if asymmetry > NOT_PSD:

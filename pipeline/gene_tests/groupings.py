@@ -190,7 +190,12 @@ def build_groupings(
 
     Returns:
         Non-empty groupings; a threshold that adds no variant to the one below it is left out.
+
+    Raises:
+        InputError: a frequency is not between 0 and 1.
     """
+    if not np.all((maf >= 0) & (maf <= 1)):
+        raise InputError("a frequency lies outside [0, 1]")
     if groups is None:
         groups = {"all variants": np.ones(maf.shape[0], dtype=np.bool_)}
     cuts = np.unique(maf) if isinstance(max_maf, str) else np.unique(np.asarray(max_maf, dtype=np.float64))

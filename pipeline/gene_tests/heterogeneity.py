@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 from scipy.special import chdtrc
 
 from pipeline.gene_tests.base import Floats, TestResult, missing_result
-from pipeline.gene_tests.components import CANCELLED, EIGENVALUE_CUT, Components, keep_positive
+from pipeline.gene_tests.components import (
+    CANCELLED,
+    EIGENVALUE_CUT,
+    MONOMORPHIC,
+    Components,
+    check_correlations,
+    keep_positive,
+)
 from pipeline.gene_tests.few_cases import redraw_best, redraw_tail
 from pipeline.gene_tests.ultra_rare import pool_ultra_rare
 from pipeline.kernels.gene_sums import weighted_eigenvalues
@@ -72,15 +79,37 @@ def log_chi2_tail(q: Floats, df: Floats) -> Floats:
     return log_p.reshape(shape)
 
 
+def find_problem(c: Components, scheme: str) -> str:
+    """Return why a heterogeneity test cannot be computed, or an empty text: weights, number of studies, a study's V.
+
+    Where the sum of V is positive semi-definite, that of one study (imported, from a reference of LD) need not be.
+    """
+
+    def check_studies(own: Components, _: str) -> str:
+        for number, study in enumerate(own.stats.per_study, 1):
+            V = study[1]
+            variance = V.diagonal()
+            largest = max(float(variance.max()), 0.0)
+            negative = bool((variance < -MONOMORPHIC * largest).any())
+            varying = variance > MONOMORPHIC * largest
+            fault = "a variance is negative" if negative else check_correlations(V, varying)
+            if fault:
+                return f"study {number} of the {len(own.stats.per_study)} with the gene: {fault}"
+        return ""
+
+    note = c.weight_note(scheme) or (ONE_STUDY if len(c.stats.per_study) < 2 else "")
+    return note or c.once("studies", "", check_studies)
+
+
 def skat_het(c: Components, scheme: str) -> TestResult:
     """Return SKAT with effects that are independent between studies: ``Q = sum_k U_k'W^2U_k``.
 
     The null mixture holds the eigenvalues of all W V_k W (Lee et al. 2013, AJHG 93:42, Het-Meta-SKAT).
     """
     c = pool_ultra_rare(c)
-    studies, note = c.stats.per_study, c.weight_note(scheme)
-    if note or len(studies) < 2:
-        return missing_result(c.stats.n_traits, note or ONE_STUDY)
+    studies, note = c.stats.per_study, find_problem(c, scheme)
+    if note:
+        return missing_result(c.stats.n_traits, note)
     w = c.weights(scheme)
     own = [keep_positive(weighted_eigenvalues(V, w)) for _, V, _ in studies]
     Q = sum((((U * w) ** 2).sum(axis=1) for U, _, _ in studies), start=np.zeros(c.stats.n_traits))
@@ -109,9 +138,9 @@ def skat_random_effects(c: Components, scheme: str) -> TestResult:
     (Liu & Xie 2020). Assumes that U_k are normal and independent between studies.
     """
     c = pool_ultra_rare(c)
-    studies, note = c.stats.per_study, c.weight_note(scheme)
-    if note or len(studies) < 2:
-        return missing_result(c.stats.n_traits, note or ONE_STUDY)
+    studies, note = c.stats.per_study, find_problem(c, scheme)
+    if note:
+        return missing_result(c.stats.n_traits, note)
     w, n_traits = c.weights(scheme), c.stats.n_traits
     scores = np.array([U * w for U, _, _ in studies])
     shared, own = (scores.sum(axis=0) ** 2).sum(axis=1), (scores**2).sum(axis=(0, 2))
@@ -172,9 +201,9 @@ def burden_het(c: Components, scheme: str) -> TestResult:
 
     The detail holds Cochran's Q, its log p and I2, which ask whether the effects differ, not whether there is one.
     """
-    note = c.weight_note(scheme)
-    if note or len(c.stats.per_study) < 2:
-        return missing_result(c.stats.n_traits, note or ONE_STUDY)
+    note = find_problem(c, scheme)
+    if note:
+        return missing_result(c.stats.n_traits, note)
     U, v = _study_burdens(c, scheme)
     seen = v > 0.0
     if not seen.any():
@@ -202,9 +231,9 @@ def random_effects(c: Components, scheme: str) -> TestResult:
     one-sided in tau^2 because a variance cannot be negative. Its p-value is exact for normal U_k: given S, sum U_k^2
     is a noncentral chi-square mixture, and what remains is an integral over S.
     """
-    note = c.weight_note(scheme)
-    if note or len(c.stats.per_study) < 2:
-        return missing_result(c.stats.n_traits, note or ONE_STUDY)
+    note = find_problem(c, scheme)
+    if note:
+        return missing_result(c.stats.n_traits, note)
     U, v = _study_burdens(c, scheme)
     n_traits = U.shape[1]
     statistic, log_p, error = np.full(n_traits, np.nan), np.full(n_traits, np.nan), np.full(n_traits, np.nan)

@@ -15,7 +15,7 @@ from pipeline.errors import InputError, StatisticsError
 from pipeline.gene_tests.base import TestResult, missing_result
 from pipeline.gene_tests.groupings import Search, inverse_sd_weights, plan_searches
 from pipeline.gene_tests.resampling import DrawBlock, Resampling, resample_p
-from pipeline.gene_tests.step_up import derive_seed, gene_key, make_results, search_once
+from pipeline.gene_tests.step_up import derive_seed, find_matrix_problem, gene_key, make_results, search_once
 from pipeline.kernels.permutation import (
     BERNOULLI,
     PERMUTE,
@@ -29,6 +29,10 @@ from pipeline.kernels.permutation import (
     search_permutations,
 )
 from pipeline.kernels.step_up import SearchPlan
+
+# A variant of which covariates leave less than this part has no score but rounding.
+EXPLAINED = 1e-10
+ALL_EXPLAINED = "intercept and covariates explain every variant"
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -140,6 +144,8 @@ def search_individuals(
 ) -> dict[str, TestResult]:
     """Run searches on individual data, one stream of permutations for all of them.
 
+    Variants that intercept and covariates explain take no part: scores and replicates of theirs are rounding.
+
     Args:
         genotypes: carriers of m variants.
         trait: residuals and how to draw their replicates.
@@ -150,6 +156,9 @@ def search_individuals(
 
     Returns:
         A row (T = 1) per search, as `step_up.search_statistics`.
+
+    Raises:
+        InputError: numbers of samples or variants that do not fit, or a V that is no variance matrix.
     """
     resampling = resampling or Resampling()
     if genotypes.n_variants == 0 or not np.any(genotypes.total() > 0):
@@ -157,6 +166,8 @@ def search_individuals(
         return {search.name: missing_result(1, note) for search in searches}
     plan = plan_searches(searches, genotypes.n_variants)
     ready = _prepare(genotypes, trait, V)
+    if not np.any(ready.V.diagonal() > 0):
+        return {search.name: missing_result(1, ALL_EXPLAINED) for search in searches}
     U, weight = np.empty(genotypes.n_variants), _fixed_weights(ready)
     score_carriers(ready.carriers, ready.e, U)
     M = np.empty_like(ready.V)
@@ -191,16 +202,20 @@ def _prepare(genotypes: CarrierGenotypes, trait: IndividualTrait, V: Floats | No
     n = genotypes.n_samples
     if trait.residual.shape[0] != n:
         raise InputError(f"genotypes are of {n} samples, the trait of {trait.residual.shape[0]}")
+    method, residual, basis = _make_basis(trait)
+    if V is None:
+        V = _model_variance(genotypes, trait, residual, basis)
+    elif V.shape != (genotypes.n_variants, genotypes.n_variants):
+        raise InputError(f"V has shape {V.shape}; expected {(genotypes.n_variants, genotypes.n_variants)}")
+    elif problem := find_matrix_problem(V):
+        raise InputError(problem)
+    genotypes = _take_varying(genotypes, V.diagonal() > 0)
     is_carrier = np.zeros(n, dtype=np.bool_)
     is_carrier[genotypes.sample] = True
     strata = np.zeros(n, dtype=np.int64) if trait.strata is None else trait.strata
     stratum = np.unique(strata, return_inverse=True)[1].reshape(n)
     order = np.lexsort((~is_carrier, stratum))
     slot = np.flatnonzero(is_carrier[order])
-    method, residual, basis = _make_basis(trait)
-    V = _model_variance(genotypes, trait, residual, basis) if V is None else V
-    if V.shape != (genotypes.n_variants, genotypes.n_variants):
-        raise InputError(f"V has shape {V.shape}; expected {(genotypes.n_variants, genotypes.n_variants)}")
     case = np.zeros(n) if trait.case is None else trait.case.astype(np.float64)
     null = NullDraws(
         method=method,
@@ -222,6 +237,16 @@ def _prepare(genotypes: CarrierGenotypes, trait: IndividualTrait, V: Floats | No
         case=null.case[slot],
         V=np.ascontiguousarray(V, dtype=np.float64),
     )
+
+
+def _take_varying(genotypes: CarrierGenotypes, varies: Booleans) -> CarrierGenotypes:
+    """Return the genotypes with nobody carrying the variants that do not vary given the covariates."""
+    if varies.all():
+        return genotypes
+    kept = varies[genotypes.variant()]
+    sizes = np.where(varies, np.diff(genotypes.indptr), 0)
+    indptr = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    return CarrierGenotypes(indptr, genotypes.sample[kept], genotypes.dosage[kept], genotypes.n_samples)
 
 
 def _index_carriers(genotypes: CarrierGenotypes, samples: Integers) -> Carriers:
@@ -273,7 +298,7 @@ def _orthonormal(X: Floats) -> Floats:
 
 
 def _model_variance(genotypes: CarrierGenotypes, trait: IndividualTrait, residual: Floats, basis: Floats) -> Floats:
-    """Return the variance of G'residual under the null model; see `search_individuals`."""
+    """Return the variance of G'residual under the null model, exactly 0 where covariates explain a variant."""
     n, m = genotypes.n_samples, genotypes.n_variants
     if trait.mu is None:
         w = np.full(n, float(residual @ residual) / (n - 1 - basis.shape[0]))
@@ -284,7 +309,11 @@ def _model_variance(genotypes: CarrierGenotypes, trait: IndividualTrait, residua
     dense = np.zeros((rows.size, m))
     dense[at, genotypes.variant()] = genotypes.dosage
     B = genotypes.multiply((basis * w).T)
-    product: Floats = dense.T @ (w[rows, None] * dense) - B @ B.T
+    squares = dense.T @ (w[rows, None] * dense)
+    product: Floats = squares - B @ B.T
+    still = product.diagonal() <= EXPLAINED * squares.diagonal()
+    product[still] = 0.0
+    product[:, still] = 0.0
     return product
 
 

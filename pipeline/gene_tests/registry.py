@@ -212,10 +212,16 @@ def _open_views(
             continue
         seen = stats if scope == "mask" or all_rare else take_variants(stats, stats.rare)
         if not np.isfinite(seen.U).all():
-            seen = replace(seen, U=np.where(np.isfinite(seen.U), seen.U, np.nan))
+            per_study = tuple((_drop_infinite(U), V, scale) for U, V, scale in seen.per_study)
+            seen = replace(seen, U=_drop_infinite(seen.U), per_study=per_study)
         note = check_statistics(seen)
         views[scope] = note if note else Components(seen, weights, collapse_mac)
     return views
+
+
+def _drop_infinite(U: Floats) -> Floats:
+    """Return scores with NaN in place of infinity: an infinite score must not give p = 0."""
+    return np.where(np.isfinite(U), U, np.nan)
 
 
 def leave_one_out(stats: ScoreStatistics, test: str, weights: str) -> Floats:

@@ -189,6 +189,13 @@ def find_problem(statistics: ScoreStatistics) -> str:
         return "a frequency lies outside [0, 1]"
     if not np.any(np.diag(V) > 0):
         return "all variants are monomorphic"
+    return find_matrix_problem(V)
+
+
+def find_matrix_problem(V: Floats) -> str:
+    """Return why V (m, m) is no variance matrix, or an empty text."""
+    if not np.all(np.isfinite(V)):
+        return "V is not finite"
     eigenvalues = np.linalg.eigvalsh(V)
     if eigenvalues[0] < -_NOT_PSD * eigenvalues[-1]:
         return f"V is not positive semi-definite: smallest eigenvalue {eigenvalues[0]:.3g}"

@@ -6,7 +6,8 @@ Shared statistics hold V within a gene's variants only, so an index variant must
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +32,8 @@ from pipeline.stages.meta.selection import Selection, included_variants, select_
 from pipeline.stages.meta.sums import SharedV, sum_studies
 from pipeline.stages.meta.tasks import GeneRequest, MetaTask, plan_tasks
 from pipeline.stages.meta.unite import TraitGroup, UnionFrequency, UnionGene, group_traits, pool_frequencies, unite_gene
+
+log = logging.getLogger("locomass")
 
 Floats = NDArray[np.float64]
 Key = tuple[str, int, str, str]
@@ -96,9 +99,21 @@ def run_conditional(
             f"none of the {len(rule.keys)} index variants (such as {':'.join(map(str, min(rule.keys)))}) is in a gene's"
             " own set in any bundle; add it to the gene in genes.sets and compute the bundles again"
         )
+    for key in sorted((rule.keys or frozenset()) - _used_keys(rows)):
+        log.warning(
+            "no row is given index variant %s: it is in no gene's own set in any bundle, or nothing else is left of "
+            "the gene to test",
+            ":".join(map(str, key)),
+        )
     path = out / CONDITIONAL.name
     write_parquet(path, pa.Table.from_pylist(rows, schema=CONDITIONAL.arrow))
     return path
+
+
+def _used_keys(rows: Sequence[Mapping[str, Any]]) -> frozenset[Key]:
+    """Return the index variants of some rows, as `parse_index` writes them."""
+    names = {name for row in rows for name in row["index_variants"].split(",")}
+    return parse_index(sorted(names))
 
 
 def _with_names(tests: Tests, names: list[str]) -> Tests:

@@ -710,6 +710,28 @@ def test_every_test_has_a_row_without_a_p_value_for_bad_input(test):
             assert re.search(words, result.note), (words, result.note)
 
 
+@pytest.mark.parametrize("test", ["skat-het", "burden-het", "random-effects", "skat-random-effects"])
+def test_heterogeneity__bad_statistics_of_one_study_have_no_p_value(test):
+    """Whose sum is sound, or whose scores are infinite as the sum's are."""
+    gene = make_studies(2, seed=3)
+    (U_1, V_1, scale), (U_2, V_2, _) = gene.per_study
+    bent = V_1.copy()
+    bent[0, 1] = bent[1, 0] = 1.2 * math.sqrt(V_1[0, 0] * V_1[1, 1])
+    whole = V_1 + 10 * V_2
+    below = V_1 - 1.5 * np.diag(V_1.diagonal())
+    cases = {
+        "study 1 .*not positive semi-definite": (bent, whole - bent, U_1, gene.U),
+        "study 1 .*a variance is negative": (below, whole - below, U_1, gene.U),
+        "U is not finite": (V_1, V_2, U_1 * np.inf, gene.U * np.inf),
+    }
+    for words, (first, second, U, total) in cases.items():
+        V = gene.V if second is V_2 else whole
+        bad = replace(gene, U=total, V=V, per_study=((U, first, scale), (U_2, second, scale)))
+        result = evaluate(bad, (test,), ("flat",))[0][2]
+        assert np.isnan(result.log_p).all(), words
+        assert re.search(words, result.note), (words, result.note)
+
+
 @pytest.mark.parametrize("test", ALL)
 def test_weights_without_use_give_a_note(test):
     gene = make_studies(2, seed=3)

@@ -283,6 +283,17 @@ def test_builds__differ(people, tmp_path):
     assert [f.what for f in inspect_bundles(paths)] == ["different genome builds"]
 
 
+def test_x_coding__differs(people, tmp_path):
+    paths = [write(tmp_path, name, statistics(*people[name]), ours=False) for name in ("a", "b", "c")]
+    for path, coding in zip(paths, ("0/2", "0/1", None), strict=True):
+        info = json.loads((path / "study.json").read_text()) | ({"x_coding": coding} if coding else {})
+        (path / "study.json").write_text(json.dumps(info))
+        sign_bundle(path)
+    [finding] = inspect_bundles(paths)
+    assert (finding.severity, finding.study, finding.where) == ("error", "a, b", "a: 0/2, b: 0/1")
+    assert inspect_bundles(paths[1:]) == []
+
+
 def test_finding__reads_as_a_sentence():
     text = str(Finding(ERROR, "s", "what", "where", "fix"))
     assert text == "error: s: what [where]; fix"

@@ -24,6 +24,7 @@ from pipeline.kernels.collapsed import withhold_small_steps
 from pipeline.kernels.hemizygous import recode_males
 from pipeline.run import Resources, run_conditional_analysis, run_meta_analysis, run_study
 from pipeline.stages.conditional import run_conditional
+from pipeline.stages.inspect import inspect_bundles
 from tests import reference_saddlepoint
 from tests.factories import make_study, write_meta_config
 
@@ -471,6 +472,21 @@ def test_conditional__selects_index_variants_and_refuses_unknown_ones(bundles, m
         run_conditional(bundles, catalogue, tests, ["rs12"], tmp_path)
 
 
+def test_conditional__says_which_index_variants_no_row_is_given(studies, bundles, meta_config, tmp_path, caplog):
+    config = load_config(meta_config, MetaConfig)
+    catalogue = open_catalogue(config.genes, meta_config.parent)
+    tests = Tests(names=["burden"], max_maf=[0.2], weights=["flat"])
+    chromosome, position, ref, alt = studies[0].keys()[studies[0].rows_of("GENE3")[2]].split(":")
+    swapped = f"chr{chromosome}:{position}:{alt}:{ref}"
+    with caplog.at_level("WARNING", "locomass"):
+        run_conditional(bundles, catalogue, tests, [swapped], tmp_path)
+    assert not caplog.text
+    with caplog.at_level("WARNING", "locomass"):
+        run_conditional(bundles, catalogue, tests, [swapped, "9:1:C:A"], tmp_path)
+    assert "no row is given index variant 9:1:A:C" in caplog.text
+    assert caplog.text.count("index variant") == 1
+
+
 def test_conditional__counts_a_common_index_variant_under_the_policy_study(studies, bundles, meta_config, tmp_path):
     catalogue = open_catalogue(load_config(meta_config, MetaConfig).genes, meta_config.parent)
     tests, study = Tests(names=["burden"], max_maf=[0.05], weights=["flat"]), studies[0]
@@ -548,13 +564,20 @@ def read_x(folder: Path):
     return bundle, bundle.read_genes(["GENE5"])["GENE5"]
 
 
-def test_x__heterozygous_males_are_missing_and_counted(studies, tmp_path):
+def test_x__heterozygous_males_are_missing_and_counted(studies, tmp_path, caplog):
     study = studies[0]
     config, male = write_x(study, tmp_path, 5_000_000)
-    bundle, gene = read_x(run_study(config, tmp_path / "out", Resources(threads=1), "score-statistics").path)
+    with caplog.at_level("WARNING", "locomass"):
+        bundle, gene = read_x(run_study(config, tmp_path / "out", Resources(threads=1), "score-statistics").path)
     listed = sorted({r for g in ("GENE5", "GENE6") for r in study.rows_of(g)})
     chosen = study.observed("z") | study.observed("y") | study.observed("cc")
-    assert bundle.info["male_heterozygotes"] == int((study.dosage[np.ix_(listed, male & chosen)] == 1).sum())
+    calls = study.dosage[listed]
+    calls = np.where(np.nanmean(calls, axis=1, keepdims=True) > 1, 2 - calls, calls)[:, male & chosen]
+    impossible, possible = int((calls == 1).sum()), int((calls == 2).sum())
+    assert (bundle.info["male_heterozygotes"], bundle.info["male_hemizygotes"]) == (impossible, possible)
+    assert f"{impossible:,} of {impossible + possible:,} rarer-allele calls of males" in caplog.text
+    [finding] = [f for f in inspect_bundles([bundle.path]) if f.where == "chromosome X"]
+    assert finding.severity == ("error" if impossible >= possible else "warning")
     here = study.observed("z")
     s = bundle.sample_sets[bundle.traits["z"]["sample_set"]]
     for k, j in enumerate(study.rows_of("GENE5")):
@@ -564,10 +587,23 @@ def test_x__heterozygous_males_are_missing_and_counted(studies, tmp_path):
         assert gene.alt_frequency[k, s] == pytest.approx(np.nanmean(g) / 2)
 
 
+def test_x__samples_of_unknown_sex_are_in_the_log(studies, tmp_path, caplog):
+    config, _ = write_x(studies[0], tmp_path, 5_000_000)
+    fam = tmp_path / "geno.fam"
+    lines = [line.split() for line in fam.read_text().splitlines()]
+    fam.write_text("".join(" ".join([*f[:4], "0" if i < 40 else f[4], f[5]]) + "\n" for i, f in enumerate(lines)))
+    with caplog.at_level("WARNING", "locomass"):
+        bundle, _ = read_x(run_study(config, tmp_path / "out", Resources(threads=1), "score-statistics").path)
+    unknown = bundle.info["samples_of_unknown_sex"]
+    assert 0 < unknown <= 40
+    assert f"the sex of {unknown} of " in caplog.text
+
+
 def test_x__coding_0_1_halves_hemizygous_calls(studies, tmp_path):
     study = studies[0]
     config, male = write_x(study, tmp_path, 5_000_000, score_statistics={"x_coding": "0/1"})
     bundle, gene = read_x(run_study(config, tmp_path / "out", Resources(threads=1), "score-statistics").path)
+    assert bundle.info["x_coding"] == "0/1"
     chosen = study.observed("z")
     X, y = study.design(chosen), study.traits["z"][chosen]  # sex is a covariate
     r = y - X @ np.linalg.lstsq(X, y, rcond=None)[0]
@@ -588,6 +624,7 @@ def test_x__pseudo_autosomal_calls_stay_as_they_are(studies, tmp_path):
     config, _ = write_x(studies[0], tmp_path, 100_000)
     bundle, gene = read_x(run_study(config, tmp_path / "out", Resources(threads=1), "score-statistics").path)
     assert "male_heterozygotes" not in bundle.info
+    assert "x_coding" not in bundle.info
     here = studies[0].observed("z")
     s = bundle.sample_sets[bundle.traits["z"]["sample_set"]]
     observed = [np.isfinite(studies[0].dosage[j, here]).sum() for j in studies[0].rows_of("GENE5")]

@@ -246,3 +246,40 @@ def test_search_individuals__raises_on_what_does_not_fit():
         search_individuals(G, IndividualTrait(np.arange(5.0)), [Search("s")], V=np.eye(2))
     with pytest.raises(StatisticsError, match="constant"):
         search_individuals(G, IndividualTrait(np.ones(5)), [Search("s")])
+    for V, message in ((np.array([[np.nan]]), "V is not finite"), (-np.eye(1), "V is not positive semi-definite")):
+        with pytest.raises(InputError, match=message):
+            search_individuals(G, IndividualTrait(np.arange(5.0)), [Search("s")], V=V)
+    for maf in (1.5, -0.1, np.nan):
+        with pytest.raises(InputError, match="outside"):
+            build_groupings(np.array([0.1, maf]))
+
+
+@pytest.mark.parametrize("variance", ["model", "empirical"])
+@pytest.mark.parametrize("binary", [False, True])
+def test_variants_that_covariates_explain_take_no_part(variance, binary):
+    n, rng = 200, np.random.default_rng(6)
+    G, X = draw_genotypes(4, n, 6), rng.normal(size=(n, 2))
+    X[:, 1] = G[:, 2]
+    design = np.column_stack([np.ones(n), X])
+    searches = [Search("s", None, "both", "data", variance), Search("all", build_groupings(G.mean(axis=0) / 2))]
+    if binary:
+        mu = np.full(n, 0.3)
+        case = rng.random(n) < mu
+        w = mu * (1 - mu)
+        residual = case - mu
+        residual -= w * (design @ np.linalg.solve(design.T @ (design * w[:, None]), design.T @ residual))
+        trait = IndividualTrait(residual, X, case, mu)
+    else:
+        y = rng.normal(size=n)
+        trait = IndividualTrait(y - design @ np.linalg.lstsq(design, y, rcond=None)[0], X)
+    alone = search_individuals(sparse(G[:, 2:3]), trait, searches[:1], Resampling(200))["s"]
+    assert np.isnan(alone.log_p).all()
+    assert alone.note == "intercept and covariates explain every variant"
+    found = search_individuals(sparse(G), trait, searches, Resampling(200))
+    without = G.copy()
+    without[:, 2] = 0.0
+    other = search_individuals(sparse(without), trait, searches, Resampling(200))
+    for name, row in found.items():
+        assert row.statistic == pytest.approx(other[name].statistic, rel=1e-12)
+        assert not row.detail["chosen"][0, 2] or name == "all"
+    np.testing.assert_array_equal(draw_replicates(sparse(G), trait, 5, 1, "study")[:, 2], 0.0)

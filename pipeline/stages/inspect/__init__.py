@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.errors import BundleError
 from pipeline.io.bundle_open import open_bundle, validate_bundle, verify_digests
-from pipeline.stages.inspect.single import check_calibration, check_definite, check_scale
+from pipeline.stages.inspect.single import check_calibration, check_definite, check_scale, check_sexes
 from pipeline.stages.inspect.studies import ERROR, NOTE, WARNING, Finding, load_studies
 from pipeline.stages.inspect.together import (
     check_alleles,
@@ -16,6 +16,7 @@ from pipeline.stages.inspect.together import (
     check_duplicate,
     check_overlap,
     check_variances,
+    check_x_coding,
 )
 
 __all__ = ["ERROR", "NOTE", "WARNING", "Finding", "inspect_bundles"]
@@ -46,8 +47,13 @@ def inspect_bundles(paths: Sequence[Path], scratch: Path | None = None) -> list[
             findings.append(Finding(NOTE, bundle.study, "the bundle is not signed", str(bundle.path), fix))
     studies = load_studies(bundles)
     for study in studies:
-        findings += [*check_scale(study), *check_calibration(study), *check_definite(study.bundle)]
-    findings += [*check_builds(bundles), *check_variances(studies), *check_alleles(studies)]
+        findings += [
+            *check_scale(study),
+            *check_calibration(study),
+            *check_definite(study.bundle),
+            *check_sexes(study.bundle),
+        ]
+    findings += [*check_builds(bundles), *check_x_coding(bundles), *check_variances(studies), *check_alleles(studies)]
     for one, other in combinations(studies, 2):
         finding = check_duplicate(one, other) or check_overlap(one, other)
         findings += [finding] if finding else []

@@ -25,6 +25,8 @@ INFLATION_RANGE = (0.5, 2.0)
 MEDIAN_ERROR = 2.33  # relative standard error of the median of n chi-squares, times sqrt(n)
 LINKED = 4.0  # variants per independent one, a guess for exonic variants with enough carriers
 SHOWN = 3
+MALE_ERRORS = 0.02  # of the carrier calls of males on X that genotyping errors explain
+WRONG_SEXES = 0.5  # share from which most males cannot be males
 
 
 def check_scale(study: StudyVariants) -> Iterator[Finding]:
@@ -71,6 +73,20 @@ def check_calibration(study: StudyVariants) -> Iterator[Finding]:
             what = f"the median of U^2 / V is {inflation:.3g} times its null value"
             fix = "U must be G'(y - mu) / sigma2 and V its variance (scores of seqMeta are sigma2 times these)"
             yield Finding(WARNING, study.name, what, f"trait {name}, {int(common.sum()):,} variants", fix)
+
+
+def check_sexes(bundle: Bundle) -> Iterator[Finding]:
+    """Compare the impossible, heterozygous calls of males on chromosome X with their possible ones."""
+    impossible, possible = (bundle.info.get(key) for key in ("male_heterozygotes", "male_hemizygotes"))
+    if not isinstance(impossible, int) or not isinstance(possible, int):  # nobody checks these keys of a bundle
+        return
+    carried = impossible + possible
+    if impossible <= MALE_ERRORS * carried:
+        return
+    what = f"{impossible:,} of {carried:,} rarer-allele calls of males are heterozygous and were taken as missing"
+    fix = "sexes in the .fam, the genome build, or the coding of hemizygous calls (must be homozygous) are wrong"
+    severity = ERROR if impossible >= WRONG_SEXES * carried else WARNING
+    yield Finding(severity, bundle.study, what, "chromosome X", fix)
 
 
 def check_definite(bundle: Bundle) -> Iterator[Finding]:

@@ -60,6 +60,15 @@ def check_builds(bundles: Sequence[Bundle]) -> Iterator[Finding]:
         yield Finding(ERROR, ", ".join(builds), "different genome builds", where, fix)
 
 
+def check_x_coding(bundles: Sequence[Bundle]) -> Iterator[Finding]:
+    """Compare how males are coded on chromosome X: an allele of theirs counts once or twice, and frequencies follow."""
+    codings = {b.study: b.info["x_coding"] for b in bundles if isinstance(b.info.get("x_coding"), str)}
+    if len(set(codings.values())) > 1:
+        where = ", ".join(f"{study}: {coding}" for study, coding in codings.items())
+        fix = "agree on score_statistics.x_coding and compute the bundles again"
+        yield Finding(ERROR, ", ".join(codings), "males are coded differently on chromosome X", where, fix)
+
+
 def check_alleles(studies: Sequence[StudyVariants]) -> Iterator[Finding]:
     """Find variants whose frequency in one study fits the others only after swapping the alleles.
 

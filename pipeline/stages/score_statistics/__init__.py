@@ -32,9 +32,9 @@ from pipeline.io.catalogue import Catalogue, StudyVariants
 from pipeline.io.cohort import Cohort
 from pipeline.io.null_models import NullModels
 from pipeline.schema import BUNDLE_VARIANTS
-from pipeline.stages.score_statistics.batch import MALE_HETEROZYGOTES, run_batch
+from pipeline.stages.score_statistics.batch import MALE_HEMIZYGOTES, MALE_HETEROZYGOTES, run_batch
 from pipeline.stages.score_statistics.genotypes import BatchTask, GeneRows, StudyContext, open_context, write_context
-from pipeline.stages.score_statistics.sex import check_sexes
+from pipeline.stages.score_statistics.sex import check_sexes, describe_sexes, has_haploid
 from pipeline.stages.score_statistics.sharing import plan_sharing, traits_to_calibrate
 from pipeline.stages.score_statistics.withhold import warn_recoverable, withhold_counts
 
@@ -177,7 +177,10 @@ def compute_score_statistics(
         kept: folder for what depends on genotypes, samples and covariates only; it outlives the parts.
         done: called after every batch.
     """
-    unknown_sex = check_sexes(cohort, found, study.get("genome_build") or "")
+    build = study.get("genome_build") or ""
+    if has_haploid(found, build):
+        study = {**study, "x_coding": options.x_coding}
+    unknown_sex = check_sexes(cohort, found, build)
     if unknown_sex:
         study = {**study, "samples_of_unknown_sex": unknown_sex}
     context = open_context(cohort, models, options.x_coding, study.get("genome_build"))
@@ -214,9 +217,14 @@ def write_bundle(
         some = ", ".join(lacking[:10]) + (", ..." if len(lacking) > 10 else "")
         raise InputError(f"batches {some} are missing or damaged in {tasks[0].folder}; run again to compute them")
     parts = [pq.read_table(t.variants_part) for t in tasks]
-    impossible = sum(int((part.schema.metadata or {}).get(MALE_HETEROZYGOTES, 0)) for part in parts)
+    impossible, possible = (
+        sum(int((part.schema.metadata or {}).get(key, 0)) for part in parts)
+        for key in (MALE_HETEROZYGOTES, MALE_HEMIZYGOTES)
+    )
     if impossible:
-        study = {**study, "male_heterozygotes": impossible}
+        study = {**study, "male_heterozygotes": impossible, "male_hemizygotes": possible}
+    for line in describe_sexes(study, len(models.samples)):
+        log.warning(line)
     table = pa.concat_tables([part.replace_schema_metadata(None) for part in parts])
     number = table.column("number").to_numpy()
     first = np.unique(number, return_index=True)[1]

@@ -28,7 +28,8 @@ from pipeline.stages.score_statistics.genotypes import (
 from pipeline.stages.score_statistics.sharing import write_shared
 
 Floats = NDArray[np.float64]
-MALE_HETEROZYGOTES = b"male_heterozygotes"  # calls on chromosome X that count as missing
+#: calls of males on chromosome X that count as missing, and their other carrier calls there
+MALE_HETEROZYGOTES, MALE_HEMIZYGOTES = b"male_heterozygotes", b"male_hemizygotes"
 
 
 def run_batch(task: BatchTask, null_models: Path, stamp: str) -> str:
@@ -115,7 +116,9 @@ def _variant_table(
             "U": list_array(U, pa.float64()),
             "V": list_array(V, pa.float64()),
         }
-    ).replace_schema_metadata({MALE_HETEROZYGOTES: str(carriers.male_heterozygotes)})
+    ).replace_schema_metadata(
+        {MALE_HETEROZYGOTES: str(carriers.male_heterozygotes), MALE_HEMIZYGOTES: str(carriers.male_hemizygotes)}
+    )
 
 
 def _gene_table(

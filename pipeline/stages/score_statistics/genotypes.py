@@ -176,6 +176,7 @@ class BatchCarriers:
         frequency: (v, S) of the counted allele.
         imputed: (v, S) dosage that stands for a missing call.
         male_heterozygotes: heterozygous calls of males on chromosome X, which count as missing.
+        male_hemizygotes: their other calls of the counted allele there.
     """
 
     indptr: NDArray[np.int64]
@@ -187,6 +188,7 @@ class BatchCarriers:
     frequency: Floats
     imputed: Floats
     male_heterozygotes: int = 0
+    male_hemizygotes: int = 0
 
 
 def find_carriers(task: BatchTask, context: StudyContext) -> BatchCarriers:
@@ -197,7 +199,9 @@ def find_carriers(task: BatchTask, context: StudyContext) -> BatchCarriers:
         scanned = _scan(task, context)
         write_arrays(path, scanned)
     indptr, sample, dosage, a1_counted = (scanned[name] for name in ("indptr", "sample", "dosage", "a1_counted"))
-    dosage, male_heterozygotes = code_males(context.x_coding, task.chromosome, task.positions, indptr, sample, dosage)
+    dosage, heterozygotes, hemizygotes = code_males(
+        context.x_coding, task.chromosome, task.positions, indptr, sample, dosage
+    )
     in_set = context.models.in_set
     counts = count_genotypes(indptr, sample, dosage, in_set)
     n_obs = in_set.sum(axis=0, dtype=np.int64)[None, :] - counts[:, :, 2]
@@ -208,7 +212,7 @@ def find_carriers(task: BatchTask, context: StudyContext) -> BatchCarriers:
     else:  # the homozygote of the more frequent allele
         imputed = np.where(np.nan_to_num(frequency) > 0.5, 2.0, 0.0)
     sign = np.where(a1_counted == task.a1_is_alt, 1.0, -1.0)
-    return BatchCarriers(indptr, sample, dosage, sign, counts, n_obs, frequency, imputed, male_heterozygotes)
+    return BatchCarriers(indptr, sample, dosage, sign, counts, n_obs, frequency, imputed, heterozygotes, hemizygotes)
 
 
 def _scan(task: BatchTask, context: StudyContext) -> Arrays:

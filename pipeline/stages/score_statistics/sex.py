@@ -6,7 +6,9 @@ regions (and on chromosome 25, PLINK's XY) males are diploid like everyone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,12 +78,24 @@ def code_males(
     indptr: NDArray[np.int64],
     sample: NDArray[np.int32],
     dosage: NDArray[np.int8],
-) -> tuple[NDArray[np.int8], int]:
-    """Return the dosages of a batch with males coded, and how many of their calls were heterozygous (now missing)."""
+) -> tuple[NDArray[np.int8], int, int]:
+    """Return the dosages of a batch with males coded, how many of their calls were heterozygous, how many hemizygous.
+
+    Heterozygous ones are missing from here on. Against the hemizygous carriers they say whether the sexes are right:
+    a male has none, a female of rare variants hardly anything else.
+    """
     haploid = find_haploid(chromosome, position, coding.build)
     if not haploid.any():
-        return dosage, 0
-    return recode_males(indptr, sample, dosage, haploid, coding.male, coding.hemizygous)
+        return dosage, 0, 0
+    of_male = np.repeat(haploid, np.diff(indptr)) & coding.male[sample]
+    hemizygous = int(np.count_nonzero(of_male & (dosage == 2)))
+    return *recode_males(indptr, sample, dosage, haploid, coding.male, coding.hemizygous), hemizygous
+
+
+def has_haploid(found: StudyVariants, build: str) -> bool:
+    """Return whether the study has variants of X outside the pseudo-autosomal regions."""
+    on_x = found.chromosome.astype(str) == X
+    return bool(find_haploid(X, found.position[on_x], build).any())
 
 
 def check_sexes(cohort: Cohort, found: StudyVariants, build: str) -> int:
@@ -90,9 +104,9 @@ def check_sexes(cohort: Cohort, found: StudyVariants, build: str) -> int:
     Raises:
         InputError: X variants are to be tested and the .fam gives no sample a sex.
     """
-    on_x = found.chromosome.astype(str) == X
-    if not on_x.any() or not find_haploid(X, found.position[on_x], build).any():
+    if not has_haploid(found, build):
         return 0
+    on_x = found.chromosome.astype(str) == X
     sex = cohort.fileset.sex[cohort.rows]
     known = (sex == MALE) | (sex == FEMALE)
     if not known.any():
@@ -102,3 +116,27 @@ def check_sexes(cohort: Cohort, found: StudyVariants, build: str) -> int:
             f"females, or leave the genes of X out"
         )
     return int((~known).sum())
+
+
+def describe_sexes(study: Mapping[str, Any], n_samples: int) -> list[str]:
+    """Return what the log should say of sexes that are unknown, or that calls on chromosome X speak against.
+
+    Args:
+        study: ``samples_of_unknown_sex``, ``male_heterozygotes`` and ``male_hemizygotes`` of study.json.
+        n_samples: analysed samples.
+    """
+    unknown, impossible = study.get("samples_of_unknown_sex", 0), study.get("male_heterozygotes", 0)
+    out = []
+    if unknown:
+        out.append(
+            f"chromosome X: the sex of {unknown:,} of {n_samples:,} samples is unknown (.fam, column 5); they are "
+            "taken as having two copies"
+        )
+    if impossible:
+        carried = impossible + study.get("male_hemizygotes", 0)
+        out.append(
+            f"chromosome X: {impossible:,} of {carried:,} rarer-allele calls of males outside the pseudo-autosomal "
+            "regions are heterozygous and count as missing; where they are many, sexes in the .fam are wrong, or the "
+            "genome build"
+        )
+    return out
