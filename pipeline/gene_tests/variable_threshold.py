@@ -8,12 +8,14 @@ import numpy as np
 
 from pipeline.gene_tests.base import Floats, TestResult, missing_result
 from pipeline.gene_tests.components import CANCELLED, Components
+from pipeline.gene_tests.groupings import list_frequencies
 from pipeline.kernels.half_spaces import bisecting_order, mean_overlaps
 from pipeline.kernels.tails import chi2_logsf
 
 SEED = 20190124  # fixed: the same input gives the same p, and all traits of a gene share their random numbers
 BOUND = 0.01  # relative error that is promised: three standard errors
 IDENTICAL = 1e-10  # burdens correlated to within this of 1 are one burden
+EQUAL = 1.0 - 1e-9  # of equally good thresholds the first is named, whatever rounding did to them
 GRID_STEP = 0.125  # of z
 GRID_ERROR = 1e-3  # of linear interpolation, relative
 LARGEST = 1e6  # beyond it nothing changes
@@ -30,7 +32,7 @@ def variable_threshold(c: Components, scheme: str) -> TestResult:
         return missing_result(c.stats.n_traits, note)
     s, w = c.stats, c.weights(scheme)
     minor = np.minimum(s.maf, 1.0 - s.maf)
-    thresholds = np.unique(minor)
+    thresholds = list_frequencies(minor)
     # one column per threshold: the weights of the variants up to it
     B = np.where(minor[:, None] <= thresholds, w[:, None], 0.0)
     return variable_threshold_from_sums(s.U @ B, B.T @ s.V @ B, s.scale, thresholds)
@@ -59,7 +61,8 @@ def variable_threshold_from_sums(U: Floats, V: Floats, scale: Floats, thresholds
     sd = np.sqrt(variance)
     R = np.clip(V / np.outer(sd, sd), -1.0, 1.0)
     Z = np.abs(U) / (sd * np.sqrt(scale)[:, None])
-    best = np.argmax(Z, axis=1)  # of the first NaN, if there is one
+    enough = EQUAL * Z.max(axis=1, keepdims=True)
+    best = np.argmax(np.isnan(Z) | (enough <= Z), axis=1)  # the first, also of NaN
     rows = np.arange(n_traits)
     z = Z[rows, best]
     v = variance[best] * scale

@@ -347,6 +347,24 @@ def test_variable_threshold__thresholds_in_perfect_correlation_count_once():
     assert result.p_error[0] == 0
 
 
+def test_variable_threshold__of_equal_thresholds_the_first_is_named():
+    V, thresholds = np.outer([1.0, 1, 3, 3], [1, 1, 3, 3]) + np.diag([0, 0, 1e-3, 1e-3]), np.array([0.1, 0.2, 0.3, 0.4])
+    rng = np.random.default_rng(2)
+    for _ in range(20):
+        U = np.array([[2.0, 2, 1, 0], [1, 0, 9, 9], [-5, 5, 1, np.nan]]) * (1 + 1e-14 * rng.normal(size=(3, 4)))
+        result = variable_threshold_from_sums(U, V, np.ones(3), thresholds)
+        assert result.detail["threshold"].tolist() == [0.1, 0.3, 0.4]
+        assert np.isnan(result.statistic).tolist() == [False, False, True]
+
+
+def test_variable_threshold__a_frequency_is_one_threshold_whichever_allele_is_the_minor_one():
+    gene = simulate_gene(m=6, seed=8)
+    maf = np.array([1, 1, 3, 3, 3, 9]) / 5000
+    rounded = np.where(np.arange(6) % 2, maf, 1 - (1 - maf))
+    assert len(np.unique(rounded)) > 3
+    assert run(replace(gene, maf=rounded), "vt").detail["n_thresholds"].tolist() == [3]
+
+
 def test_variable_threshold_repeats():
     gene = simulate_gene(m=6, seed=8)
     assert run(gene, "vt").log_p[0] == run(gene, "vt").log_p[0]
