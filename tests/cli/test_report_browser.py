@@ -71,7 +71,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_searches(folder: Path) -> None:
-    """permutation_tests.parquet of every burden row, by hand: p 0.001, 12,345 permutations, an error of 40 %, a flag."""
+    """permutation_tests.parquet of every burden row: p 0.001, 12,345 permutations, an error of 40 %, a flag."""
     rows = []
     for row in pq.read_table(folder / GENE_TESTS.name).to_pylist():
         if (row["test"], row["weights"]) == ("burden", "flat"):
