@@ -29,7 +29,7 @@ STAGE_VERSIONS = {
     "predict": 1,
     "denoise": 1,
     "score_statistics": 1,
-    "permutation": 1,
+    "permutation": 2,
     "meta": 4,
     "report": 3,
 }

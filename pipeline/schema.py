@@ -354,7 +354,7 @@ PERMUTATION_TESTS = TableSchema(
         Column("exceedances", _i64, "of these: at or above the statistic"),
         Column("grouping", _text, "the grouping that won; empty for step-up"),
         Column("chosen", _text, "sign, position and counted allele of the variants of the winning set, by commas"),
-        Column("note", _text, "why there is no p-value"),
+        Column("note", _text, "why there is no p-value, or a flag"),
     ),
 )
 

@@ -6,6 +6,8 @@ import itertools
 
 import numpy as np
 
+SAME = 1e-9  # statistics that agree to within this are equal, and of equal ones the first is taken
+
 
 def weights(G, kind, case=None):
     """w: ones, or 1/sqrt(q(1-q)), q = (count + 1)/(2n + 2) in controls (binary) or everyone (quantitative)."""
@@ -20,8 +22,8 @@ def signs(G, e, kind):
     """s: ones, or the sign of the covariance of residual and variant."""
     if kind == "fixed":
         return np.ones(G.shape[1])
-    covariance = np.array([np.mean((e - e.mean()) * (column - column.mean())) for column in G.T])
-    return np.where(covariance < 0, -1.0, 1.0)
+    products = np.array([(e - e.mean()) * (column - column.mean()) for column in G.T])
+    return np.where(products.sum(axis=1) < -SAME * np.abs(products).sum(axis=1), -1.0, 1.0)
 
 
 def z2_empirical(G, e, b):
@@ -55,7 +57,7 @@ def best_set(z2, b, sets):
     best, winner = -1.0, None
     for members in sets:
         value = z2(np.where(members, b, 0.0))
-        if value > best * (1 + 1e-12):
+        if value > best * (1 + SAME):
             best, winner = value, members
     return best, winner
 
@@ -71,11 +73,8 @@ def step_up(z2, b):
             trial = inside.copy()
             trial[j] = True
             values[j] = z2(np.where(trial, b, 0.0))
-        j = int(np.argmax(values))
-        if not inside.any():
-            if values[j] < 0:
-                return -1.0, inside
-        elif values[j] <= best * (1 + 1e-12):
+        j = next(j for j in range(m) if values[j] >= values.max() - SAME * abs(values.max()) - 1e-18)
+        if values[j] < 0 or values[j] <= best * (1 + SAME):
             return best, inside
         best = values[j]
         inside[j] = True
@@ -95,7 +94,7 @@ def search(G, e, sets, weighting, sign, variance, case=None, V=None):
             return z2_model(U, V, x) if variance == "model" else z2_empirical_quick(Gc, e, x)
 
         value, members = step_up(z2, b) if sets is None else best_set(z2, b, sets)
-        if value > best:
+        if value > best * (1 + SAME):
             best, winner = value, members
     return best, winner
 
@@ -108,7 +107,7 @@ def all_subsets(m):
 def threshold_sets(maf, groups=None):
     """Members of every functional grouping at or below every frequency that occurs."""
     groups = [np.ones(len(maf), dtype=bool)] if groups is None else groups
-    sets = [group & (maf <= cut) for group in groups for cut in np.unique(maf)]
+    sets = [group & (maf <= cut + 1e-12) for group in groups for cut in np.unique(maf)]
     return [members for members in sets if members.any()]
 
 

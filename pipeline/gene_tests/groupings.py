@@ -22,6 +22,7 @@ Integers = NDArray[np.int64]
 Booleans = NDArray[np.bool_]
 
 MAX_SUBSET_VARIANTS = 12
+SAME_FREQUENCY = 1e-12
 WEIGHTS = {"constant": CONSTANT, "inverse-sd": INVERSE_SD, "both": BOTH}
 
 
@@ -175,6 +176,17 @@ def group_by_columns(
     return groups
 
 
+def list_frequencies(maf: Floats) -> Floats:
+    """Return the frequencies that occur, rising; of those that differ by rounding (1 - f for f) the largest.
+
+    Args:
+        maf: (m,) frequencies.
+    """
+    values = np.unique(maf)
+    kept: Floats = values[~(np.diff(values, append=np.inf) <= SAME_FREQUENCY)]
+    return kept
+
+
 def build_groupings(
     maf: Floats,
     groups: Mapping[str, Booleans] | None = None,
@@ -198,7 +210,7 @@ def build_groupings(
         raise InputError("a frequency lies outside [0, 1]")
     if groups is None:
         groups = {"all variants": np.ones(maf.shape[0], dtype=np.bool_)}
-    cuts = np.unique(maf) if isinstance(max_maf, str) else np.unique(np.asarray(max_maf, dtype=np.float64))
+    cuts = list_frequencies(maf) if isinstance(max_maf, str) else np.unique(np.asarray(max_maf, dtype=np.float64))
     steps: list[tuple[int, int, int]] = []
     found: list[tuple[int, float]] = []
     for at, inside in enumerate(groups.values()):

@@ -8,16 +8,17 @@ import numpy as np
 
 from pipeline.gene_tests.base import Floats, TestResult, missing_result
 from pipeline.gene_tests.components import CANCELLED, Components
-from pipeline.kernels.half_spaces import mean_overlaps
+from pipeline.gene_tests.groupings import list_frequencies
+from pipeline.kernels.half_spaces import bisecting_order, mean_overlaps
 from pipeline.kernels.tails import chi2_logsf
 
 SEED = 20190124  # fixed: the same input gives the same p, and all traits of a gene share their random numbers
-TOLERANCE = 0.009  # relative standard error at which sampling stops; 1 % is promised
-MAX_DRAWS = 4_000_000
+BOUND = 0.01  # relative error that is promised: three standard errors
 IDENTICAL = 1e-10  # burdens correlated to within this of 1 are one burden
-TABLE_FROM = 16  # traits from which a table over z pays
-TABLE_STEP = 0.125
-TABLE_ERROR = 1e-3  # of linear interpolation, relative
+EQUAL = 1.0 - 1e-9  # of equally good thresholds the first is named, whatever rounding did to them
+GRID_STEP = 0.125  # of z
+GRID_ERROR = 1e-3  # of linear interpolation, relative
+LARGEST = 1e6  # beyond it nothing changes
 
 
 def variable_threshold(c: Components, scheme: str) -> TestResult:
@@ -31,7 +32,7 @@ def variable_threshold(c: Components, scheme: str) -> TestResult:
         return missing_result(c.stats.n_traits, note)
     s, w = c.stats, c.weights(scheme)
     minor = np.minimum(s.maf, 1.0 - s.maf)
-    thresholds = np.unique(minor)
+    thresholds = list_frequencies(minor)
     # one column per threshold: the weights of the variants up to it
     B = np.where(minor[:, None] <= thresholds, w[:, None], 0.0)
     return variable_threshold_from_sums(s.U @ B, B.T @ s.V @ B, s.scale, thresholds)
@@ -60,7 +61,8 @@ def variable_threshold_from_sums(U: Floats, V: Floats, scale: Floats, thresholds
     sd = np.sqrt(variance)
     R = np.clip(V / np.outer(sd, sd), -1.0, 1.0)
     Z = np.abs(U) / (sd * np.sqrt(scale)[:, None])
-    best = np.argmax(Z, axis=1)  # of the first NaN, if there is one
+    enough = EQUAL * Z.max(axis=1, keepdims=True)
+    best = np.argmax(np.isnan(Z) | (enough <= Z), axis=1)  # the first, also of NaN
     rows = np.arange(n_traits)
     z = Z[rows, best]
     v = variance[best] * scale
@@ -77,12 +79,18 @@ def variable_threshold_from_sums(U: Floats, V: Floats, scale: Floats, thresholds
 
 
 def _tail_of_maximum(z: Floats, R: Floats) -> tuple[Floats, Floats, str]:
-    """Return log P(max |Z| >= z), its relative error, and the method."""
+    """Return log P(max |Z| >= z), its relative standard error, and the method.
+
+    What is sampled, ``P / (k 2 Phi(-z))``, is interpolated between the ends of the cell of z in a fixed grid, so that
+    many traits share few z, and none hangs on which others there are.
+    """
     R = R[np.ix_(distinct := _distinct(R), distinct)]
     k = R.shape[0]
     one = chi2_logsf(z * z)
-    if k == 1 or np.isnan(z).all():
+    if k == 1 or not np.isfinite(z).any():
         return one, 0.0 * z, "chi2"
+    order = bisecting_order(k)
+    R = R[np.ix_(order, order)]
     values, vectors = np.linalg.eigh(R)
     # a triangular factor that exists for a singular R too: (E sqrt(L))' = QF', hence F F' = E L E' = R
     upper = np.linalg.qr((vectors * np.sqrt(np.maximum(values, 0.0))).T)[1]
@@ -91,15 +99,12 @@ def _tail_of_maximum(z: Floats, R: Floats) -> tuple[Floats, Floats, str]:
 
     mean, error = np.full(z.size, np.nan), np.full(z.size, np.nan)
     usable = np.flatnonzero(np.isfinite(z))
-    at = z[usable]
-    if usable.size > TABLE_FROM:
-        cell = np.floor(at / TABLE_STEP)
-        at = np.unique(np.concatenate((cell, cell + 1.0))) * TABLE_STEP
+    cell = np.floor(np.minimum(z[usable], LARGEST) / GRID_STEP)
+    at = np.unique(np.concatenate((cell, cell + 1.0))) * GRID_STEP
     rng = np.random.Generator(np.random.PCG64(SEED))
-    value, doubt = mean_overlaps(at, R, factor, rng, TOLERANCE, MAX_DRAWS)
-    if usable.size > TABLE_FROM:
-        value, doubt = np.exp(np.interp(z[usable], at, np.log(value))), np.interp(z[usable], at, doubt) + TABLE_ERROR
-    mean[usable], error[usable] = value, doubt
+    value, doubt = mean_overlaps(at, R, factor, rng, BOUND)
+    mean[usable] = np.exp(np.interp(z[usable], at, np.log(value)))
+    error[usable] = np.interp(z[usable], at, doubt) + GRID_ERROR
     return np.minimum(0.0, one + math.log(k) + np.log(mean)), error, "importance-sampling"
 
 

@@ -27,8 +27,10 @@ CONSTANT, INVERSE_SD, BOTH = 0, 1, 2
 
 # Sets whose b'Mb is this small against the sum of its own terms have no variance left to divide by.
 _NO_VARIANCE = 1e-11
-# A variant is added when it raises z2 by more than rounding.
-_RAISES = 1.0 + 1e-12
+# One z2 is larger than another when it is so by more than the rounding of sums over samples in another order.
+_RAISES = 1.0 + 1e-9
+# Below it z2 is nought.
+_NOUGHT = 1e-18
 # A covariance this small against its standard deviation has no sign; it counts as positive.
 _NO_SIGN = 1e-10
 
@@ -58,11 +60,17 @@ class SearchPlan(NamedTuple):
 
 
 @njit(cache=True, nogil=True)
+def is_larger(value: float, best: float) -> bool:
+    """Return whether one z2 is larger than another; of equal ones the first stays, whatever rounding did to them."""
+    return value > best * _RAISES + _NOUGHT
+
+
+@njit(cache=True, nogil=True)
 def search_step_up(U: Floats, M: Floats, b: Floats, running: Floats, order: Integers) -> tuple[float, int]:
     """Return the statistic and the size of the set that the step-up search ends with.
 
     The search starts from the best single variant, adds the variant that raises z2 most and stops when none does:
-    O(m) a step.
+    O(m) a step. Of variants that do equally well the first is taken.
 
     Args:
         U: (m,) scores.
@@ -81,7 +89,7 @@ def search_step_up(U: Floats, M: Floats, b: Floats, running: Floats, order: Inte
     size = 0
     while size < m:
         chosen = -1
-        chosen_value = best * _RAISES if size > 0 else -1.0
+        chosen_value = best
         for j in range(m):
             if used[j]:
                 continue
@@ -91,7 +99,7 @@ def search_step_up(U: Floats, M: Floats, b: Floats, running: Floats, order: Inte
                 continue
             numerator = total + b[j] * U[j]
             value = numerator * numerator / denominator
-            if value > chosen_value:
+            if is_larger(value, chosen_value):
                 chosen_value = value
                 chosen = j
         if chosen < 0:
@@ -147,7 +155,7 @@ def search_walk(
         if label[step] < 0 or variance <= _NO_VARIANCE * size_sum:
             continue
         value = total * total / variance
-        if value > best * _RAISES:
+        if is_larger(value, best):
             best = value
             found = label[step]
     return best, found
@@ -191,7 +199,7 @@ def run_search(
             value, where = search_step_up(U, M, b, running, trial)
         else:
             value, where = search_walk(U, M, b, running, plan.variant[lo:hi], plan.change[lo:hi], plan.label[lo:hi])
-        if value > best:
+        if is_larger(value, best):
             best, found, winner = value, where, weighting
             if plan.step_up[f]:
                 order[:where] = trial[:where]

@@ -112,17 +112,18 @@
   }
 
   // p with its Monte Carlo error below it, where that is half a per cent or more
-  function withError(log10p, error) {
+  function withError(log10p, error, note) {
     const percent = Math.round(100 * error);
-    return element("div", {}, formatP(log10p === null ? NaN : log10p),
-      ...(percent >= 1 ? [element("small", {}, percent < 255 ? `± ${percent} %` : "± over 250 %")] : []));
+    return element("div", {}, ...(note && !Number.isFinite(log10p) ? [] : [formatP(log10p === null ? NaN : log10p)]),
+      ...(percent >= 1 ? [element("small", {}, percent < 255 ? `± ${percent} %` : "± over 250 %")] : []),
+      ...(note ? [element("small", {}, note)] : []));
   }
 
   function searchesPart(gene, trait) {
     const mine = gene.searches.filter((row) => row[0] === trait);
     if (!mine.length) return [];
     const rows = mine.map(([, search, mask, bound, n, z2, log10p, error, permutations, beyond, grouping, chosen, note]) =>
-      [search, mask, "≤ " + bound, formatNumber(n), formatNumber(z2), note ? element("small", {}, note) : withError(log10p, error),
+      [search, mask, "≤ " + bound, formatNumber(n), formatNumber(z2), withError(log10p, error, note),
         formatNumber(permutations), formatNumber(beyond), element("div", {}, grouping, element("small", {}, chosen))]);
     return [element("h3", {}, "Searches by permutation"), tableOf("The best grouping of variants; p by permuting this study's residuals, " +
       "the whole search repeated, with its Monte Carlo error", ["search", "mask", "max. MAF", "variants", "z²", "p", "permutations",

@@ -89,7 +89,7 @@ def read_gene_tests(path: Path, searches: Path | None = None) -> GeneTests:
 def _lay_searches(searches: pa.Table, tests: pa.Table) -> pa.Table:
     """Return rows of permutation_tests.parquet with the columns of gene_tests, of the genes that are there.
 
-    The note names the grouping that won and the number of permutations.
+    The note names the grouping that won and the number of permutations, before what the row has to say itself.
     """
     genes = encode_column(tests["gene"])
     first = dict(zip(*np.unique(genes.codes, return_index=True), strict=True))
@@ -103,7 +103,12 @@ def _lay_searches(searches: pa.Table, tests: pa.Table) -> pa.Table:
         **{name: pa.nulls(n, pa.float64()) for name in ("beta", "se")},
         "weights": pa.array(["permutation"] * n, pa.string()),
         "n_studies": pa.array([1] * n, pa.int32()),
-        "note": pa.array([note or f"{best}{'; ' if best else ''}{p:,} permutations" for note, best, p in notes]),
+        "note": pa.array(
+            [
+                "; ".join(x for x in (best, f"{p:,} permutations" if p or not note else "", note) if x)
+                for note, best, p in notes
+            ]
+        ),
     }
     fields = [tests.schema.field(name) for name in tests.column_names]
     found = [columns[field.name] if field.name in columns else searches[field.name] for field in fields]

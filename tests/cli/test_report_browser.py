@@ -71,13 +71,13 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_searches(folder: Path) -> None:
-    """permutation_tests.parquet of every burden row, by hand: p 0.001, 12,345 permutations, an error of 40 per cent."""
+    """permutation_tests.parquet of every burden row: p 0.001, 12,345 permutations, an error of 40 %, a flag."""
     rows = []
     for row in pq.read_table(folder / GENE_TESTS.name).to_pylist():
         if (row["test"], row["weights"]) == ("burden", "flat"):
             values = {
                 "test": "groupings", "statistic": 10.0, "p": 1e-3, "log10p": 3.0, "p_error": 0.4,
-                "method": "permutation", "permutations": 12345, "exceedances": 12, "note": "", "chosen": "+7:ALT",
+                "method": "permutation", "permutations": 12345, "exceedances": 12, "note": "a flag", "chosen": "+7:ALT",
                 "grouping": "cadd>=20, maf<=0.01",
             }  # fmt: skip
             rows.append({**{c.name: row[c.name] for c in PERMUTATION_TESTS.columns if c.name in row}, **values})
@@ -258,13 +258,13 @@ def test_searches__stand_in_the_table_and_on_the_page_of_a_gene(browser, report)
     browser.find_element("id", "find").send_keys("groupings (permutation)")
     assert set(column(browser, "test")) == {"groupings (permutation)"}
     assert set(column(browser, "p")) == {"1.0e-3\n± 40 %"}
-    assert set(column(browser, "note")) == {"cadd>=20, maf<=0.01; 12,345 permutations"}
+    assert set(column(browser, "note")) == {"cadd>=20, maf<=0.01; 12,345 permutations; a flag"}
     browser.execute_script("location.hash = '#gene/GENE2'")
     page = browser.find_element("id", "gene-page")
     wait_for(lambda: page.is_displayed())
     assert "Searches by permutation" in [h.text for h in page.find_elements("css selector", "h3")]
     cells = [c.text for c in page.find_elements("css selector", "td")]
-    assert {"12,345", "12", "1.0e-3\n± 40 %", "cadd>=20, maf<=0.01\n+7:ALT"} <= set(cells)
+    assert {"12,345", "12", "1.0e-3\n± 40 %\na flag", "cadd>=20, maf<=0.01\n+7:ALT"} <= set(cells)
     check_quiet(browser)
 
 

@@ -7,11 +7,12 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import chi2
 
 from pipeline.api import gene_statistics
 from pipeline.errors import ConfigError
 from pipeline.io.bundle import Bundle
-from pipeline.run import Resources, run_meta_analysis, run_study
+from pipeline.run import Resources, run_conditional_analysis, run_meta_analysis, run_study
 from pipeline.stages.meta.between import expect_variants
 from pipeline.stages.meta.groups import assign_groups
 from tests import reference_gene_tests as reference
@@ -91,6 +92,68 @@ def test_study_effects__left_out_is_the_meta_of_the_others(bundles, results, tmp
     same = joined[(joined["test"] == "skat") & joined["p"].notna()]  # signs of weights do not matter to it
     assert len(same) >= 4
     np.testing.assert_allclose(same["log10p_without"], same["log10p"], rtol=1e-6)
+
+
+def in_mask(study, gene, mask, g):
+    """Which variants of a gene's statistics are in a mask, and the signs that turn them to the minor allele."""
+    wanted = {"M1": {"LoF"}, "M2": {"LoF", "missense"}}[mask]
+    names = (study.keys()[r] for r in study.rows_of(gene))
+    kept = {tuple(sorted(n.split(":")[1:])) for n in names if study.annotations[n] in wanted}
+    found = [tuple(sorted((str(p), r, a))) in kept for p, r, a in zip(g.position, g.ref, g.alt, strict=True)]
+    return np.flatnonzero(found), np.where(g.alt_frequency > 0.5, -1.0, 1.0)
+
+
+def test_groups__of_conditional_tests_have_one_effect_each(bundles, tmp_path):
+    study, paths, gene = bundles[0][0], [path for _, path in bundles], "GENE1"
+    g = gene_statistics([Bundle(path) for path in paths], gene, "y")
+    c = int(np.argmin(np.abs(g.alt_frequency - 0.5)))
+    index = f"{g.chromosome}:{g.position[c]}:{g.ref[c]}:{g.alt[c]}"
+    tests = {"names": ["burden-het"], "max_maf": [0.5], "weights": ["flat"]}
+    config = write_meta_config(tmp_path / "meta.yaml", paths, study, tests=tests, groups=GROUPS)
+    table = pd.read_parquet(run_conditional_analysis(config, [], [index], 1.0, tmp_path / "out"))
+    rows = table.query("trait == 'y' and gene == @gene").set_index("mask")
+    assert len(rows) == 2
+    (U_a, V_a), (U_b, V_b), south = g.per_study
+    for mask, row in rows.iterrows():
+        burden, signs = in_mask(study, gene, mask, g)
+        burden, expected = burden[burden != c], 0.0
+        assert len(burden) > 1
+        for U, V in ((U_a + U_b, V_a + V_b), south):
+            U = U - V[:, c] * U[c] / V[c, c]
+            V = V - np.outer(V[:, c], V[c]) / V[c, c]
+            w = signs[burden]
+            expected += reference.burden(U[burden], V[np.ix_(burden, burden)], w)[0]
+        assert row["statistic"] == pytest.approx(expected, rel=1e-8)
+        assert row["p"] == pytest.approx(chi2.sf(expected, 2), rel=1e-8)
+
+
+def test_study_effects__take_ultra_rare_variants_as_one_as_the_row_did(bundles, tmp_path):
+    study, paths, compared = bundles[0][0], [path for _, path in bundles], 0
+    tests = {
+        "names": ["skat"], "max_maf": [0.5], "weights": ["flat"], "drivers_p": 1.0, "ultra_rare": "collapse",
+        "collapse_mac": 30,
+    }  # fmt: skip
+    config = write_meta_config(tmp_path / "meta.yaml", paths, study, tests=tests)
+    out = run_meta_analysis(config, [], tmp_path / "out", Resources(threads=1), "meta").path
+    effects = pd.read_parquet(out / "study_effects.parquet").query("trait == 'y'")
+    for (gene, mask), rows in effects.groupby(["gene", "mask"]):
+        g = gene_statistics([Bundle(path) for path in paths], gene, "y")
+        kept, signs = in_mask(study, gene, mask, g)
+        mac = np.minimum(g.alt_count, g.allele_number - g.alt_count)[kept]
+        if (mac <= 30).sum() < 2 or (mac > 30).sum() < 1:
+            continue
+        C = np.column_stack([1.0 * (mac <= 30), np.eye(len(kept))[:, mac > 30]]) * signs[kept, None]
+        for k, name in enumerate("abc"):
+            rest = [part for other, part in enumerate(g.per_study) if other != k]
+            row = rows.set_index("study").loc[name]
+            for U, V, found in (
+                (*g.per_study[k], row["log10p_alone"]),
+                (sum(U for U, _ in rest), sum(V for _, V in rest), row["log10p_without"]),
+            ):
+                p = reference.skat(C.T @ U[kept], C.T @ V[np.ix_(kept, kept)] @ C, np.ones(C.shape[1]))[1]
+                assert 10**-found == pytest.approx(p, rel=1e-5)
+                compared += 1
+    assert compared >= 6
 
 
 def test_coverage__counts_add_up(results):

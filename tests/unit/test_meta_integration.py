@@ -655,7 +655,9 @@ def test_type_one_error_study__counts_p_values(monkeypatch, tmp_path):
 
     smaller = {name: dataclasses.replace(case, n=150) for name, case in study.SCENARIOS.items()}
     monkeypatch.setattr(study, "SCENARIOS", smaller)
-    counts = {s: study.test_gene(1, s, 60) for s in ("quantitative", "binary 1:10")}
+    everything = frozenset((*study.FAST, *study.SLOW, *study.SEARCHES, study.MODEL_VARIANCE))
+    counts = {s: study.test_gene(1, s, 60, everything) for s in ("quantitative", "binary 1:10")}
+    assert set(study.test_gene(1, "binary 1:10", 60, frozenset({"skat"}))) == {"skat flat", "skat beta_1_25"}
     assert counts["quantitative"]["burden flat"][-1] == 60
     assert counts["quantitative"]["vt flat"][-1] == 12
     assert counts["binary 1:10"]["burden flat"][-1] == 60

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
 from pipeline.errors import ConfigError
+from pipeline.gene_tests.permutation import IndividualTrait
 from pipeline.run import Resources, check_study, run_study
+from pipeline.stages.score_statistics.permute import advise_variance
 from tests import reference_grouping as reference
 from tests.factories import make_study
 
@@ -179,6 +183,31 @@ def test_binary_traits_are_drawn_from_their_null_model(study, tmp_path):
     config.write_text(yaml.safe_dump(text))
     run_study(config, tmp_path / "out", Resources(threads=1), "meta")
     assert not part.exists()
+
+
+@pytest.mark.parametrize(
+    ("variance", "step", "noted"), [("empirical", 12, True), ("empirical", 4, False), ("model", 12, False)]
+)
+def test_empirical_variance_of_an_unbalanced_trait_is_noted_on_its_rows(study, tmp_path, variance, step, noted):
+    # one case in every step
+    cc = np.where(np.isnan(study.traits["cc"]), np.nan, (np.arange(len(study.traits["cc"])) % step == 0) * 1.0)
+    changed = replace(study, traits={**study.traits, "cc": cc})
+    table, _ = run(changed, tmp_path, {"permutations": 20}, variance)
+    searched = table[table["p"].notna()]
+    flagged = searched["note"].str.contains("permutation.variance: model", regex=False)
+    assert len(searched) > 50
+    assert (flagged == ((searched["trait"] == "cc") & noted)).all()
+    # a row without a p-value keeps its own reason
+    assert (table.loc[table["n_variants"] == 0, "note"] == "no variants").all()
+
+
+def test_advice_looks_at_the_smaller_class_and_at_binary_traits_only():
+    for share, expected in ((0.05, True), (0.95, True), (0.09, True), (0.1, False), (0.5, False)):
+        case = np.arange(1000) < 1000 * share
+        trait = IndividualTrait(case - case.mean(), case=case)
+        assert (advise_variance(trait, "empirical") != "") == expected
+        assert advise_variance(trait, "model") == ""
+    assert advise_variance(IndividualTrait(np.arange(9.0) > 7), "empirical") == ""
 
 
 def test_report__follows_the_searches(study, tmp_path):

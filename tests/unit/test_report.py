@@ -651,6 +651,7 @@ def test_searches__are_in_the_table_and_on_the_page_of_the_gene(tmp_path):
     rows = gene_rows(["A", "B"], [1.0], traits=("y", "z"))
     results = write_results(tmp_path / "r", rows)
     searches = search_rows(rows[::2])
+    searches[1]["note"] = "a flag"
     pq.write_table(pa.Table.from_pylist(searches, schema=PERMUTATION_TESTS.arrow), results / PERMUTATION_TESTS.name)
     page = Page(write_report(results, []).read_text(encoding="utf-8"))
     table = page.data["table"]
@@ -658,6 +659,8 @@ def test_searches__are_in_the_table_and_on_the_page_of_the_gene(tmp_path):
     assert set(table["columns"]["test"]["labels"]) >= {"groupings (permutation)", "step-up (permutation)"}
     notes = table["columns"]["note"]["labels"]
     assert "sift<=0.05, maf<=0.01; 5,003 permutations" in notes
+    assert "sift<=0.05, maf<=0.01; 5,001 permutations; a flag" in notes
+    assert "no variants" in notes
     error = np.frombuffer(base64.b64decode(table["columns"]["p_error"]["data"]), np.uint8)
     assert sorted(error[error > 0].tolist()) == [25, 50, 75]
     shown = {(gene, row[0], row[1]): row for gene, panel in page.data["genes"].items() for row in panel["searches"]}

@@ -361,6 +361,87 @@ def test_perfect_ld_and_monomorphic_variants_change_nothing():
     assert np.isfinite(doubled.log_p[0])
 
 
+def tied_gene(seed, n_blocks=7, size=40):
+    """Blocks of samples with the same residuals in another order, and variants that have the same carriers in each.
+
+    Block by block the variants are equal by definition and differ by the rounding of sums; so do those of the first
+    block and their copies in perfect LD, and the first six have no covariance with the trait.
+    """
+    rng = np.random.default_rng(seed)
+    base = np.append(rng.normal(size=size // 2), -0.1 * np.arange(1, size // 2 + 1))
+    base[:6] = (0.1, 0.2, -0.3, 0.7, -0.4, -0.3)
+    base -= np.append(np.zeros(6), np.full(size - 6, base.mean() * size / (size - 6)))
+    sets = [(0, 1, 2), (3, 4, 5), (7, 8, 9, 12), (10, 11, 13), (14,), (25, 29, 33)]
+    y, columns = [], []
+    for block in range(n_blocks):
+        order = rng.permutation(size)
+        y.append(base[order])
+        for carriers in sets:
+            column = np.zeros((n_blocks, size))
+            column[block] = np.isin(order, carriers)
+            columns.append(column.ravel())
+    G = np.column_stack(columns)
+    return np.column_stack([G, G[:, :6]])[:, rng.permutation(6 * n_blocks + 6)], np.concatenate(y)
+
+
+@pytest.mark.parametrize(("weighting", "sign", "variance", "binary"), SETTINGS)
+def test_ties_go_to_the_first_variant_in_any_order_of_the_samples(weighting, sign, variance, binary):
+    rng = np.random.default_rng(1)
+    for seed in range(4):
+        G, y = tied_gene(seed)
+        case = y > 0.5
+        e = (case - case.mean()) if binary else y - y.mean()
+        maf = np.where(np.arange(G.shape[1]) % 2, 1 - (1 - G.mean(axis=0) / 2), G.mean(axis=0) / 2)  # rounding
+        walks = {"s": None, "all-maf": build_groupings(maf), "subsets": build_subsets(9)}
+        searches = [Search(name, walk, weighting, sign, variance) for name, walk in walks.items()]
+        z2, members = reference.search(G, e, None, weighting, sign, variance, case if binary else None)
+        for order in [np.arange(len(e)), *(rng.permutation(len(e)) for _ in range(6))]:
+            trait = IndividualTrait(e[order], case=case[order] if binary else None)
+            found = search_individuals(sparse(G[order]), trait, searches, Resampling(1))
+            assert found["s"].statistic[0] == pytest.approx(z2, rel=1e-9)
+            assert found["s"].detail["chosen"][0].tolist() == members.tolist()
+            if order[0] == 0 and order[1] == 1:
+                first = found
+            for name in walks:
+                assert found[name].statistic[0] == pytest.approx(first[name].statistic[0], rel=1e-9)
+                assert np.array_equal(found[name].detail["chosen"], first[name].detail["chosen"])
+                assert np.allclose(found[name].detail["weight"], first[name].detail["weight"], rtol=1e-9)
+
+
+def test_ties_in_shared_statistics_go_to_the_first_variant_whatever_rounding_does():
+    rng = np.random.default_rng(5)
+    G, y = tied_gene(3)
+    exact = summarise(G, y)
+    for weights, signs in itertools.product(("constant", "inverse-sd", "both"), ("fixed", "data")):
+        parameters, rows = StepUpParameters(weights, signs, resampling=QUICK), []
+        for _ in range(10):
+            of_U, of_V = (1e-14 * rng.normal(size=x.shape) for x in (exact.U, exact.V))
+            rounded = replace(exact, U=exact.U * (1 + of_U), V=exact.V * (1 + of_V + of_V.T))
+            rows.append(compute_search("step-up", rounded, parameters))
+        assert all(np.array_equal(row.detail["chosen"], rows[0].detail["chosen"]) for row in rows)
+        assert all(row.statistic == pytest.approx(rows[0].statistic, rel=1e-9) for row in rows)
+        # the draws are searched by the same rule: as many of them are as large
+        assert all(row.detail["exceedances"] == rows[0].detail["exceedances"] for row in rows)
+
+
+def test_equal_weightings_are_the_first_of_the_two():
+    # singletons: inverse-sd weights are one number, so that both weightings have the same z2
+    rng = np.random.default_rng(6)
+    G = np.eye(N)[:, :8]
+    for _ in range(10):
+        found = compute_search("step-up", summarise(G, rng.normal(size=N)), StepUpParameters("both", resampling=QUICK))
+        assert set(found.detail["weight"].ravel()) == {0.0, 1.0}
+
+
+def test_frequencies_that_differ_by_rounding_are_one_threshold():
+    counts = np.array([1.0, 3, 1, 7, 3, 3])
+    f = counts / 5000
+    maf = np.where(np.arange(6) % 2, f, 1 - (1 - f))
+    assert len(np.unique(maf)) > 3
+    walk = build_groupings(maf)
+    assert [walk.members(k, 6).sum() for k in range(walk.n_groupings)] == [2, 5, 6]
+
+
 def test_wrong_requests_are_refused():
     stats = summarise(draw_genotypes(3, 1), np.random.default_rng(1).normal(size=N))
     with pytest.raises(InputError, match="needs individual data"):

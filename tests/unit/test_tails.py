@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import special, stats
 
-from pipeline.kernels.half_spaces import mean_overlaps
+from pipeline.kernels.half_spaces import bisecting_order, mean_overlaps
 from pipeline.kernels.mixture import mixture_isf, mixture_logsf, noncentral_logsf
 from pipeline.kernels.tails import cauchy_combine, chi2_isf_log, chi2_logsf
 from tests import reference_gene_tests as reference
@@ -201,10 +201,10 @@ def test_cauchy_combine__order_and_scale_of_weights(log_p, factor):
     assert cauchy_combine(column[::-1].copy(), weights[::-1] * factor)[0] == pytest.approx(first, rel=1e-9, abs=1e-12)
 
 
-def overlap(z, R):
+def overlap(z, R, bound=0.01, seed=3):
     factor = np.linalg.cholesky(R)
-    rng = np.random.Generator(np.random.PCG64(3))
-    mean, error = mean_overlaps(np.array([z]), R, factor, rng, 0.002, 4_000_000)
+    rng = np.random.Generator(np.random.PCG64(seed))
+    mean, error = mean_overlaps(np.array([z]), R, factor, rng, bound)
     return R.shape[0] * 2 * stats.norm.sf(z) * mean[0], error[0]
 
 
@@ -212,11 +212,57 @@ def overlap(z, R):
 def test_union_of_two_half_spaces(z):
     for r in (0.0, 0.6, 0.95):
         p, error = overlap(z, np.array([[1, r], [r, 1]]))
-        assert p == pytest.approx(reference.union_of_two(z, r), rel=4.5 * error + 1e-9)
+        assert p == pytest.approx(reference.union_of_two(z, r), rel=0.002)
+        assert error < 0.002
 
 
 @pytest.mark.parametrize("z", [1.0, 4.0, 9.4])
 def test_union_of_three_nested_half_spaces(z):
     v = np.array([1.0, 1.7, 4.0])
-    p, error = overlap(z, np.sqrt(np.minimum.outer(v, v) / np.maximum.outer(v, v)))
-    assert p == pytest.approx(reference.union_of_three_nested(z, v), rel=4.5 * error + 1e-6)
+    p, _ = overlap(z, np.sqrt(np.minimum.outer(v, v) / np.maximum.outer(v, v)))
+    expected = reference.union_of_three_nested(z, v)
+    assert p == pytest.approx(expected, rel=0.004)
+    assert reference.union_of_chain(z, v) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("z", [0.0, 1e3, 1e6])
+def test_union__none_or_all_of_the_tail(z):
+    p, error = mean_overlaps(np.array([z]), np.eye(2), np.eye(2), np.random.Generator(np.random.PCG64(3)), 0.01)
+    assert p[0] == (0.5 if z == 0 else 1.0)
+    assert error[0] == 0
+
+
+def test_union__the_error_that_is_reported_is_the_error_that_is_made():
+    v = np.cumsum(np.array([1.0, 1, 2, 3, 1, 8, 5, 1, 1, 20, 3, 3]))
+    R = np.sqrt(np.minimum.outer(v, v) / np.maximum.outer(v, v))
+    for z in (1.5, 4.0, 9.4):
+        p, error = np.array([overlap(z, R, seed=seed) for seed in range(40)]).T
+        off = p / reference.union_of_chain(z, v) - 1.0
+        assert 0.6 < math.sqrt(np.mean(off**2) / np.mean(error**2)) < 1.4
+        assert abs(off.mean()) < 3 * math.sqrt(np.mean(error**2) / 40)
+
+
+@pytest.mark.parametrize("bound", [0.01, 0.003])
+def test_union__three_standard_errors_are_below_the_bound(bound):
+    v = np.exp(np.arange(80) / 6.0)
+    R = np.sqrt(np.minimum.outer(v, v) / np.maximum.outer(v, v))
+    p, error = overlap(1.5, R, bound)
+    assert 0.4 * bound < 3 * error <= bound
+    assert p == pytest.approx(reference.union_of_chain(1.5, v), rel=1.2 * bound)
+
+
+def test_union__no_threshold_hangs_on_the_others():
+    v = np.cumsum(np.arange(1.0, 20.0))
+    R = np.sqrt(np.minimum.outer(v, v) / np.maximum.outer(v, v))
+    factor, z = np.linalg.cholesky(R), np.array([0.7, 1.5, 3.0, 6.0])
+    together = mean_overlaps(z, R, factor, np.random.Generator(np.random.PCG64(1)), 0.008)
+    for i in range(4):
+        alone = mean_overlaps(z[i : i + 1], R, factor, np.random.Generator(np.random.PCG64(1)), 0.008)
+        assert (alone[0][0], alone[1][0]) == (together[0][i], together[1][i])
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 7, 30])
+def test_bisecting_order_names_everyone_once(k):
+    order = bisecting_order(k)
+    assert sorted(order) == list(range(k))
+    assert order[: min(k, 3)] == [k - 1, 0, (k - 1) // 2][: min(k, 3)]

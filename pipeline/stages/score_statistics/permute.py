@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import GENE_FAILURES
 from pipeline.gene_tests.base import TestResult, missing_result
+from pipeline.gene_tests.calibration import UNBALANCED_SHARE
 from pipeline.gene_tests.permutation import CarrierGenotypes, IndividualTrait, search_individuals
 from pipeline.gene_tests.step_up import StepUpParameters, build_search
 from pipeline.io.catalogue import Catalogue, StudyVariants
@@ -198,7 +199,26 @@ def _search_gene(
             results |= search_individuals(genotypes, individual, searches, options.parameters.resampling)
     except GENE_FAILURES as error:
         results |= {search.name: missing_result(1, f"{FAILED}: {error}") for search in searches}
-    return {name: results[name] for name in options.tests}
+    advice = advise_variance(individual, options.variance)
+    return {name: replace(results[name], note=results[name].note or advice) for name in options.tests}
+
+
+def advise_variance(trait: IndividualTrait, variance: str) -> str:
+    """Return a note where the empirical variance costs nearly all power: few cases, or few controls.
+
+    The residuals of the smaller class are large, and as large in the variance as in the score: z2 is at most the
+    number of carriers.
+
+    Args:
+        trait: residuals, and cases of a binary trait.
+        variance: ``model`` or ``empirical``.
+    """
+    if variance != "empirical" or trait.case is None:
+        return ""
+    share = float(np.mean(trait.case))
+    if min(share, 1.0 - share) >= UNBALANCED_SHARE:
+        return ""
+    return "few cases or few controls: little power with the empirical variance (advised: permutation.variance: model)"
 
 
 def _label_variants(batch: BatchTask, carriers: BatchCarriers, rows: NDArray[np.int64]) -> list[str]:
