@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.gene_tests.base import Carriers, ScoreStatistics
-from pipeline.gene_tests.components import Components
+from pipeline.gene_tests.components import Components, keep_positive
 from pipeline.gene_tests.few_cases import quadratic_statistic
 from pipeline.gene_tests.null_draws import NullDraws
 from pipeline.gene_tests.ultra_rare import pool_ultra_rare
@@ -105,7 +105,7 @@ def compare(case: Scenario, seed: int, draws: int) -> list[tuple[float, float]]:
     w = c.weights(WEIGHTS)
     statistic = quadratic_statistic(w)
     Q = np.sort(statistic([c.stats.U]))
-    eigenvalues = np.linalg.eigvalsh(w[:, None] * c.stats.V * w)
+    eigenvalues = keep_positive(np.linalg.eigvalsh(w[:, None] * c.stats.V * w))
     null, out = NullDraws.of(c.stats.carriers), []
     for level in LEVELS:
         q = Q[draws - round(level * draws)] * (1.0 - 1e-6)
