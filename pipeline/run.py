@@ -237,7 +237,20 @@ def check_bundles(paths: Sequence[Path], scratch: Path | None = None) -> list[Bu
     if len(builds) > 1:
         text = ", ".join(f"{study} is on {build}" for build, study in builds.items())
         raise BundleError(f"studies are on different genome builds: {text}; lift one over before computing its bundle")
+    warn_x_coding(bundles)
     return bundles
+
+
+def warn_x_coding(bundles: Sequence[Bundle]) -> None:
+    """Say in the log that studies code males on chromosome X differently: their scores there have different units."""
+    codings = {b.study: b.info["x_coding"] for b in bundles if isinstance(b.info.get("x_coding"), str)}
+    if len(set(codings.values())) > 1:
+        text = ", ".join(f"{study} {coding}" for study, coding in codings.items())
+        log.warning(
+            "rows of chromosome X are wrong: males are coded differently (%s); agree on score_statistics.x_coding and "
+            "compute the bundles again, other chromosomes are not concerned",
+            text,
+        )
 
 
 @dataclass(frozen=True)

@@ -249,6 +249,18 @@ def test_check_bundles__raises_on_different_builds(bundle, made):
         check_bundles([made[1], bundle])
 
 
+@pytest.mark.parametrize("coding", ["0/1", "0/2"])
+def test_check_bundles__warns_of_males_coded_differently(bundle, made, tmp_path, caplog, coding):
+    other = tmp_path / "other"
+    shutil.copytree(bundle, other)
+    for path, name, own in ((bundle, "a", "0/2"), (other, "b", coding)):
+        info = json.loads((path / "study.json").read_text())
+        (path / "study.json").write_text(json.dumps({**info, "study": name, "x_coding": own}))
+        (path / "digests.json").unlink()
+    check_bundles([bundle, other])
+    assert ("males are coded differently (a 0/2, b 0/1)" in caplog.text) is (coding == "0/1")
+
+
 def test_find_bundle__beside_the_configuration_or_below_the_working_directory(bundle, tmp_path, monkeypatch):
     config = tmp_path / "c.yaml"
     assert find_bundle("bundle", tmp_path, config) == bundle
