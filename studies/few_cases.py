@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.gene_tests.base import Carriers, ScoreStatistics
-from pipeline.gene_tests.components import Components, keep_positive
+from pipeline.gene_tests.components import PARTICLES, Components, keep_positive
 from pipeline.gene_tests.few_cases import quadratic_statistic
 from pipeline.gene_tests.null_draws import NullDraws
 from pipeline.gene_tests.ultra_rare import pool_ultra_rare
@@ -111,7 +111,7 @@ def compare(case: Scenario, seed: int, draws: int) -> list[tuple[float, float]]:
         q = Q[draws - round(level * draws)] * (1.0 - 1e-6)
         true = math.log(float((q <= Q).mean()))
         mixture = float(mixture_logsf(np.array([q]), eigenvalues)[0][0])
-        out.append((math.exp(null.tail(statistic, q)[0] - true), math.exp(mixture - true)))
+        out.append((math.exp(null.tail(statistic, q, PARTICLES)[0] - true), math.exp(mixture - true)))
     return out
 
 

@@ -29,6 +29,8 @@ from pipeline.kernels.selection import (
 
 T = TypeVar("T")
 
+# particles of a row; what illustrates a row takes fewer
+PARTICLES, FEW_PARTICLES = 4_000, 1_000
 # a variant whose V_jj is below this part of the largest does not vary: a singleton among a million samples is at 1e-6
 MONOMORPHIC = 1e-12
 # V of other tools comes in float32 or six digits: correlations may be that far from positive semi-definite
@@ -50,6 +52,7 @@ class Components:
         step_up: how the searches run.
         replicates: (T, P, m) null scores that the studies shared, in place of normal draws; None where they did not.
         ultra_rare: the SKAT family sees variants of at most this many alleles as one (0: every variant by itself).
+        particles: of the splitting behind small p-values of few cases (see ``null_draws``).
         shared: which of burden, skat and acat-v the tests to come will ask for.
     """
 
@@ -59,6 +62,7 @@ class Components:
     step_up: StepUpParameters = DEFAULT
     replicates: Floats | None = None
     ultra_rare: float = 0.0
+    particles: int = PARTICLES
     shared: frozenset[str] = frozenset({"burden", "skat", "acat-v"})
     _memo: dict[tuple[str, str], object] = field(default_factory=dict)
 

@@ -50,7 +50,7 @@ def redraw_tail(c: Components, row: TestResult, statistic: Statistic, by_study: 
     error = np.zeros(log_p.size) if row.p_error is None else row.p_error.copy()
     method = row.method
     for t in small:
-        value, doubt, how = draws.tail(statistic, float(observed[t]) * TIE)
+        value, doubt, how = draws.tail(statistic, float(observed[t]) * TIE, c.particles)
         if not math.isnan(value):
             log_p[t], error[t], method = value, doubt, how
     return replace(row, log_p=log_p, p_error=error, method=method)

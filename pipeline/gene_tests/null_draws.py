@@ -25,7 +25,6 @@ SEED = 20200107  # fixed: the same input gives the same p
 EXCEEDANCES = 100  # that end plain draws: 10 %
 MAX_DRAWS = 32_768
 ENOUGH_TO_JUDGE = 8_192  # draws after which plain draws are given up when they would not get there
-PARTICLES = 4_000
 NORMAL_VARIANCE = 100.0  # from which a score is normal: 100 cases carry the variant
 MOST_FREQUENT = 0.1
 NEGLIGIBLE = 1e-3  # part of the largest variance
@@ -166,7 +165,7 @@ class NullDraws:
             self.blocks.append(drawn)
         return drawn
 
-    def tail(self, statistic: Statistic, observed: float) -> tuple[float, float, str]:
+    def tail(self, statistic: Statistic, observed: float, particles: int) -> tuple[float, float, str]:
         """Return log P(T >= observed) under the null, its relative standard error, and how it was computed."""
         count, drawn, i = 0, 0, 0
         while drawn < MAX_DRAWS and count < EXCEEDANCES:
@@ -179,5 +178,5 @@ class NullDraws:
             p = (1.0 + count) / (1.0 + drawn)
             return math.log(p), math.sqrt((1.0 - p) / count), "case-count draws"
         rng = np.random.Generator(np.random.PCG64([SEED]))
-        log_p, error = split_tail(lambda Z: statistic(self.scores(Z)), self.dimension, observed, rng, PARTICLES)
+        log_p, error = split_tail(lambda Z: statistic(self.scores(Z)), self.dimension, observed, rng, particles)
         return log_p, error, "case-count splitting"

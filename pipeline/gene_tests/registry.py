@@ -16,7 +16,7 @@ from pipeline.gene_tests.acat import acat_o, acat_v
 from pipeline.gene_tests.base import Floats, ScoreStatistics, TestResult, missing_result
 from pipeline.gene_tests.burden import burden, price
 from pipeline.gene_tests.cmc import cmc
-from pipeline.gene_tests.components import Components, check_statistics, take_variants
+from pipeline.gene_tests.components import PARTICLES, Components, check_statistics, take_variants
 from pipeline.gene_tests.heterogeneity import burden_het, random_effects, skat_het, skat_random_effects
 from pipeline.gene_tests.skat import skat, skat_joint
 from pipeline.gene_tests.skat_o import skat_o, skat_o_exact
@@ -141,6 +141,7 @@ def evaluate(
     ultra_rare: float = 0.0,
     step_up: StepUpParameters = DEFAULT,
     replicates: Floats | None = None,
+    particles: int = PARTICLES,
 ) -> list[tuple[str, str, TestResult]]:
     """Run the tests of one gene and mask for all its traits; what two tests share is computed once.
 
@@ -154,6 +155,7 @@ def evaluate(
         ultra_rare: the SKAT family takes variants of at most this allele count as one (0: each by itself).
         step_up: how the searches run.
         replicates: (T, P, m) null scores of the variants of ``stats``, in place of normal draws.
+        particles: of the splitting behind small p-values of few cases (see ``null_draws``); fewer cost precision.
 
     Returns:
         (test, weights, result) in the order of ``tests``, then of ``weights``. The weights of a test that takes none
@@ -173,6 +175,7 @@ def evaluate(
     for opened in (v for v in views.values() if not isinstance(v, str)):
         opened.step_up = step_up
         opened.ultra_rare = ultra_rare
+        opened.particles = particles
         opened.shared = shared
         opened.replicates = replicates if replicates is None or stats.rare.all() else replicates[:, :, stats.rare]
     rows: list[tuple[str, str, TestResult]] = []

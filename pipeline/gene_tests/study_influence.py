@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from pipeline.gene_tests.base import ScoreStatistics, TestResult
+from pipeline.gene_tests.components import FEW_PARTICLES
 from pipeline.gene_tests.registry import DEFAULT_WEIGHTS, evaluate
 
 
@@ -31,7 +32,9 @@ def study_influence(
         one = np.ones(1)
         carriers = tuple(stats.carriers[k] for k in chosen) if stats.carriers else ()
         some = replace(stats, U=U, V=V, scale=one, per_study=tuple((*parts[k], one) for k in chosen), carriers=carriers)
-        return evaluate(some, (test,), schemes, collapse_mac=collapse_mac, ultra_rare=ultra_rare)[0][2]
+        return evaluate(
+            some, (test,), schemes, collapse_mac=collapse_mac, ultra_rare=ultra_rare, particles=FEW_PARTICLES
+        )[0][2]
 
     studies = list(range(len(parts)))
     return [run([k]) for k in studies], [run(studies[:k] + studies[k + 1 :]) for k in studies]

@@ -21,7 +21,7 @@ def pool_ultra_rare(c: Components) -> Components:
 
     def pool(own: Components, _: str) -> Components:
         stats = collapse_ultra_rare(own.stats, own.ultra_rare)
-        return own if stats is own.stats else Components(stats, own.schemes, own.collapse_mac)
+        return own if stats is own.stats else Components(stats, own.schemes, own.collapse_mac, particles=own.particles)
 
     return c.once("ultra-rare", "", pool)
 

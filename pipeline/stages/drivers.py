@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.gene_tests.base import ScoreStatistics, TestResult
-from pipeline.gene_tests.components import take_variants
+from pipeline.gene_tests.components import FEW_PARTICLES, take_variants
 from pipeline.gene_tests.registry import DEFAULT_WEIGHTS, evaluate
 from pipeline.gene_tests.skat import find_drivers
 from pipeline.gene_tests.step_up import SEARCHES
@@ -107,5 +107,5 @@ def _without(
         per_study=tuple((U[one], V, scale[one]) for U, V, scale in stats.per_study),
     )  # fmt: skip
     left = take_variants(alone, np.arange(stats.n_variants) != j)
-    rows = evaluate(left, (test,), schemes, collapse_mac=collapse_mac, ultra_rare=ultra_rare)
+    rows = evaluate(left, (test,), schemes, collapse_mac=collapse_mac, ultra_rare=ultra_rare, particles=FEW_PARTICLES)
     return float(-rows[0][2].log_p[0]) / LN10

@@ -252,7 +252,7 @@ def test_mixture__is_what_draws_of_many_cases_give() -> None:
     draws = NullDraws.of([known])
     w = 1 / np.sqrt(V.diagonal())
     for q in (15.0, 25.0):
-        log_p, error, _ = draws.tail(lambda U: ((U[0] * w) ** 2).sum(axis=1), q)
+        log_p, error, _ = draws.tail(lambda U: ((U[0] * w) ** 2).sum(axis=1), q, 4000)
         exact = mixture_logsf(np.array([q]), np.linalg.eigvalsh(w[:, None] * V * w))[0][0]
         assert log_p == pytest.approx(exact, abs=4 * error + 0.1)
 
