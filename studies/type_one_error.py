@@ -264,10 +264,10 @@ def format_tables(counts: dict[str, dict[str, list[int]]]) -> Iterator[str]:
 
 HEAD = """# Type I error
 
-Made by `python -m studies.type_one_error`: {genes:,} genes, two studies of 1,000 samples (or 5,000), {m} independent
-variants of minor allele frequency 0.0005 to 0.05, null phenotypes drawn independently of them. Rates are the share of
-p-values at or below each level. **Bold**: above the 99 % binomial interval of the level (too many). _Italic_: below
-it (conservative).
+Made by `python -m studies.type_one_error`: up to {genes:,} genes, two studies of 1,000 samples (or 5,000), {m}
+independent variants of minor allele frequency 0.0005 to 0.05, null phenotypes drawn independently of them. Rates are
+the share of p-values at or below each level. **Bold**: above the 99 % binomial interval of the level (too many).
+_Italic_: below it (conservative).
 
 Quantitative and 1:1 rows use model variances. The first rows of 1:10 and 1:50 are what is reported by default,
 `calibrate: auto`: variances from saddlepoint and enumeration, ultra-rare variants as one before the SKAT family, whose
