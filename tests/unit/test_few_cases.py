@@ -172,21 +172,20 @@ def test_null_draws__do_not_depend_on_the_order_of_studies() -> None:
 
 # ---- p-values
 
-N_NULL = 60_000
+N_NULL = 40_000
 
 
 @pytest.mark.parametrize(("nested", "spread"), [(False, 0.0), (True, 0.0), (False, 1.0)])
-@pytest.mark.parametrize("weights", ["flat", "beta_1_25"])
-def test_skat__p_is_that_of_resampled_phenotypes(nested: bool, spread: float, weights: str) -> None:
+def test_skat__p_is_that_of_resampled_phenotypes(nested: bool, spread: float) -> None:
     """At quantiles of Q over phenotypes drawn one by one: within a factor of two, where the mixture is up to 50 off."""
     null = two_studies(11, nested=nested, spread=spread, draws=N_NULL)
-    rows = evaluate(replace(null, carriers=()), ["skat"], [weights], ultra_rare=0.0)
+    rows = evaluate(replace(null, carriers=()), ["skat"], ["beta_1_25"], ultra_rare=0.0)
     Q = rows[0][2].statistic
     for p in (0.03, 0.003, 0.0005):
         t = int(np.argsort(Q)[N_NULL - round(p * N_NULL)])
         truth = np.mean(Q[t] * (1 - 1e-9) <= Q)
         one = take(null, t)
-        log_p = evaluate(one, ["skat"], [weights], ultra_rare=0.0)[0][2].log_p[0]
+        log_p = evaluate(one, ["skat"], ["beta_1_25"], ultra_rare=0.0)[0][2].log_p[0]
         ratio = np.exp(log_p) / truth
         assert 0.5 < ratio < (2.0 if spread == 0.0 else 3.0)
         if p == 0.0005 and spread == 0.0:
@@ -206,11 +205,11 @@ def test_family__level_on_resampled_phenotypes(test: str) -> None:
 
 
 def test_family__only_small_p_values_of_calibrated_traits_change() -> None:
-    null = two_studies(13, nested=False, draws=100)
+    null = two_studies(13, nested=False, draws=60)
     plain = replace(null, carriers=())
-    for test in FAMILY:
+    for test in ("skat", "skat-o", "skat-het"):
         before, log_p = (
-            np.array([evaluate(take(s, t), [test], ["flat"])[0][2].log_p[0] for t in range(100)]) for s in (plain, null)
+            np.array([evaluate(take(s, t), [test], ["flat"])[0][2].log_p[0] for t in range(60)]) for s in (plain, null)
         )
         small = before <= np.log(0.1)
         np.testing.assert_array_equal(log_p[~small], before[~small])
