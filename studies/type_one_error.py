@@ -312,6 +312,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, default=Path("type-one-error.json"))
     parser.add_argument("--page", type=Path, default=Path(__file__).parents[1] / "docs" / "type-one-error.md")
     parser.add_argument("--traits", type=int, default=TRAITS)
+    parser.add_argument("--remark", default="", help="a sentence on the run for the page")
     parser.add_argument("--scenarios", nargs="+", choices=list(SCENARIOS), default=list(SCENARIOS))
     parser.add_argument("--tests", nargs="+", default=[*FAST, *SLOW, *SEARCHES, MODEL_VARIANCE])
     arguments = parser.parse_args()
@@ -320,10 +321,8 @@ def main() -> None:
         arguments.minutes, arguments.genes, arguments.checkpoint, arguments.traits, arguments.scenarios, wanted
     )
     genes = max(json.loads(arguments.checkpoint.read_text())["genes"].values())
-    arguments.page.write_text(
-        "\n".join([HEAD.format(genes=genes, m=M, unbalanced=describe_unbalanced(counts)), *format_tables(counts)])
-        + "\n"
-    )
+    head = HEAD.format(genes=genes, m=M, unbalanced=describe_unbalanced(counts))
+    arguments.page.write_text("\n".join([head, arguments.remark, *format_tables(counts)]) + "\n")
 
 
 if __name__ == "__main__":
