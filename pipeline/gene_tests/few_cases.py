@@ -29,8 +29,8 @@ TIE = 1.0 - 1e-9
 def redraw_tail(c: Components, row: TestResult, statistic: Statistic, by_study: bool = False) -> TestResult:
     """Return the row with p-values below 0.1 computed again as P(T >= T observed) of drawn scores.
 
-    Rows of quantitative or balanced traits, and of a single variant (its calibrated variance is exact), come back
-    as they are; so does a p-value that splitting does not reach.
+    Rows of traits that are not calibrated, and of a single variant or pseudo-marker (a burden, which is calibrated as
+    one), come back as they are; so does a p-value that splitting does not reach.
 
     Args:
         c: what the test saw, ultra-rare variants pooled.

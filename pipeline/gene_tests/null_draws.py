@@ -63,14 +63,17 @@ def open_draws(known: Carriers) -> StudyDraws:
     """Return the source of null scores of a study, or of the sum of studies.
 
     Variants with many cases (V_jj of 100 or more) or above a frequency of 0.1 have normal scores, which follow those
-    of the others by regression; see ``kernels.case_counts`` for these.
+    of the others by regression; see ``kernels.case_counts`` for these. The scores drawn have the covariance V, more
+    where the groups of carriers overstate it.
 
+    Args:
+        known: n, frequencies and V of a study, or of all together.
     """
     minor, sign = np.minimum(known.frequency, 1.0 - known.frequency), np.where(known.frequency > 0.5, -1.0, 1.0)
     turn = sign / known.step
     V = known.V * np.outer(turn, turn)
     variance = V.diagonal()
-    few = (variance < NORMAL_VARIANCE) & (minor <= MOST_FREQUENT) & (variance > 0.0)
+    few = (variance < NORMAL_VARIANCE) & (minor <= MOST_FREQUENT) & (variance > 0.0) & (minor > 0.0)
     rare, rest = np.flatnonzero(few), np.flatnonzero(~few)
     f, own = minor[rare], V[np.ix_(rare, rare)]
     per_carrier = np.minimum(own.diagonal() / (known.n * 2.0 * f * (1.0 - f)), 0.25)
@@ -166,7 +169,13 @@ class NullDraws:
         return drawn
 
     def tail(self, statistic: Statistic, observed: float, particles: int) -> tuple[float, float, str]:
-        """Return log P(T >= observed) under the null, its relative standard error, and how it was computed."""
+        """Return log P(T >= observed) under the null, its relative standard error, and how it was computed.
+
+        Args:
+            statistic: T.
+            observed: its value.
+            particles: of the splitting, where plain draws do not suffice.
+        """
         count, drawn, i = 0, 0, 0
         while drawn < MAX_DRAWS and count < EXCEEDANCES:
             count += int(np.count_nonzero(statistic(self.block(i)) >= observed))

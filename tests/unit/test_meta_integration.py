@@ -25,6 +25,8 @@ from pipeline.kernels.hemizygous import recode_males
 from pipeline.run import Resources, run_conditional_analysis, run_meta_analysis, run_study
 from pipeline.stages.conditional import run_conditional
 from pipeline.stages.inspect import inspect_bundles
+from pipeline.stages.meta import evaluate as meta_evaluate
+from pipeline.stages.meta.carriers import step_on_x
 from tests import reference_saddlepoint
 from tests.factories import make_study, write_meta_config
 
@@ -336,6 +338,66 @@ def test_ultra_rare__collapses_before_the_skat_family_where_calibrated(unbalance
     for test, moves in (("skat", True), ("burden", False), ("acat-v", False)):
         a, b = (tables[r].xs(test, level="test") for r in ("collapse", "keep"))
         assert (np.abs(a - b).max() > 1e-6) == moves
+
+
+@pytest.mark.parametrize("groups", [{}, {"one": ["rare"], "two": ["even"]}])
+def test_few_cases__carriers_are_those_of_every_study_before_calibration(unbalanced, tmp_path, monkeypatch, groups):
+    """What the SKAT family is given: V_k as without calibration, sizes, shares of cases, frequencies."""
+    tests = {"names": ["skat", "skat-het"], "max_maf": [0.05], "weights": ["flat"], "ultra_rare": "keep"}
+    for study in unbalanced:
+        (tmp_path / study.name).mkdir()
+    paths, _ = run_both(unbalanced, tmp_path, tests)
+    bundles, seen = [Bundle(path) for path in paths], {}
+    original = meta_evaluate.evaluate
+    monkeypatch.setattr("pipeline.gene_tests.few_cases.LOG_SCREEN", 0.0)  # the study has few genes, none is small
+    for rule in ("auto", "none"):
+        found = seen.setdefault(rule, [])
+
+        def record(stats, *args, into=found, **options):
+            into.append(stats)
+            return original(stats, *args, **options)
+
+        monkeypatch.setattr(meta_evaluate, "evaluate", record)
+        changed = {"tests": {**tests, "calibrate": rule}, **({"groups": groups} if groups else {})}
+        config = write_meta_config(tmp_path / f"{rule}.yaml", paths, unbalanced[0], **changed)
+        out = run_meta_analysis(config, [], tmp_path / f"{rule}-out", Resources(threads=1), "meta").path
+        table = pd.read_parquet(out / "gene_tests.parquet").query("trait == 'cc'")
+        assert table["method"].str.startswith("case-count").any() == (rule == "auto")
+    compared = 0
+    for calibrated, plain in zip(seen["auto"], seen["none"], strict=True):
+        assert not plain.carriers
+        for known, (_, V, _) in zip(calibrated.carriers, plain.per_study, strict=False):
+            bundle = bundles[[b.traits["cc"]["n_samples"] for b in bundles].index(known.n)]
+            np.testing.assert_allclose(known.V, V, rtol=1e-9, atol=1e-12)
+            assert known.case_share == pytest.approx(bundle.traits["cc"]["n_cases"] / known.n)
+            compared += 1
+        if len(calibrated.carriers) == 2:
+            pooled = sum(known.n * known.frequency for known in calibrated.carriers)
+            np.testing.assert_allclose(pooled / sum(k.n for k in calibrated.carriers), calibrated.maf, rtol=0.05)
+    assert compared >= 4
+
+
+@pytest.mark.parametrize(("men", "step"), [(0.0, 1.0), (1.0, 2.0), (0.5, np.sqrt(3.0))])
+def test_few_cases__step_on_x_follows_the_share_of_men(men, step):
+    rng = np.random.default_rng(3)
+    n, share, f = 40_000, 0.1, np.array([0.02, 0.05, 0.1])
+    male = np.arange(n) < men * n
+    G = np.where(male[:, None], 2.0 * (rng.random((n, 3)) < f), rng.binomial(2, f, (n, 3)))
+    centred = G - G.mean(axis=0)
+    V = share * (1 - share) * centred.T @ centred
+    assert step_on_x(V, G.mean(axis=0) / 2, n, share) == pytest.approx(step, rel=0.03)
+
+
+def test_few_cases_study__compares_with_drawn_phenotypes(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "studies"))
+    import few_cases
+
+    monkeypatch.setattr(few_cases, "LEVELS", (0.05, 0.01))
+    case = few_cases.Scenario(300, 20, True, 0.5)
+    ratios = np.array(few_cases.compare(case, 1, 10_000))
+    assert ratios.shape == (2, 2)
+    assert (ratios[:, 0] > 0.1).all()
+    assert (ratios[:, 0] < 5.0).all()
 
 
 # omnibus, drivers, searches, pathways

@@ -26,13 +26,13 @@ def find_carriers(
 ) -> tuple[Carriers, ...]:
     """Return the carriers of the chosen variants in every study or group, in the order of ``shared.per_study``.
 
-    Empty where nothing is calibrated, or where a study does not say how many cases it has.
+    Empty where a study does not say how many cases it has.
 
     Args:
         shared: U and V of one trait.
         frequency: of the union's variants, with those of every study.
         turn: (u,) -1 where the tests count REF.
-        samples: number of samples and of cases by study.
+        samples: number of samples and of cases by study; None where a bundle does not say.
         chosen: variants of the union.
         chromosome: of the gene.
     """
@@ -47,16 +47,17 @@ def find_carriers(
         counted = np.where(turn[chosen] < 0.0, 1.0 - f, f)
         _, own = turn_statistics(shared.U, V, chosen, rows, turn)
         share = sum(cases) / n
-        step = _step_on_x(own, counted, n, share) if chromosome in X_NAMES else 1.0
+        step = step_on_x(own, counted, n, share) if chromosome in X_NAMES else 1.0
         out.append(Carriers(n, share, counted, own, np.eye(chosen.size), step))
     return tuple(out)
 
 
-def _step_on_x(V: Floats, frequency: Floats, n: float, case_share: float) -> float:
-    """Return the size of a carrier's step on X, from how much V exceeds that of 2 f (1 - f) where all have two alleles.
+def step_on_x(V: Floats, frequency: Floats, n: float, case_share: float) -> float:
+    """Return the size of a carrier's step on X, from how much larger V is than if all had two alleles.
 
-    Men coded 0 and 2 have twice the variance of women, so the excess less one is the share r of men, and the step is
-    the root of sum g^4 / sum g^2, ``(16 r + 2 (1 - r)) / (4 r + 2 (1 - r))``.
+    Dosages of men coded 0 and 2 have twice the variance of women's 2 f (1 - f), so that with a share r of men V is
+    1 + r times ``n 2 f (1 - f) c (1 - c)``, c the share of cases; the step is the root of sum g^4 / sum g^2, which is
+    ``(16 r + 2 (1 - r)) / (4 r + 2 (1 - r))``: 1 for women, 2 for men, and 1 in pseudo-autosomal genes.
     """
     expected = float((2.0 * frequency * (1.0 - frequency)).sum()) * n * case_share * (1.0 - case_share)
     men = min(max(float(np.trace(V)) / expected - 1.0, 0.0), 1.0) if expected > 0.0 else 0.0

@@ -70,7 +70,9 @@ class GeneView:
         return cls(request, union, frequency, group, counted, task, bundles, genes)
 
     def carriers(self, shared: SharedV, chosen: NDArray[np.int64]) -> tuple[Carriers, ...]:
-        """Return who carries the chosen variants in every study, where the trait is calibrated."""
+        """Return who carries the chosen variants in every study; nothing where the trait is not calibrated."""
+        if not shared.models:
+            return ()
         trait = shared.traits[0]
         infos = {k: self.bundles[k].traits[trait] for k in self.frequency.studies}
         samples = {k: (float(info["n_samples"]), info.get("n_cases")) for k, info in infos.items()}
