@@ -10,9 +10,9 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.io.bundle import list_array
-from pipeline.io.bundle_write import write_bundle_tables
-from pipeline.schema import BUNDLE_GENES
+from locomass.bundle.study import list_array
+from locomass.bundle.write import write_bundle_tables
+from locomass.schema import BUNDLE_GENES
 
 PER_GENE = 60  # variants of a gene over all studies
 GENES_PER_PART = 200

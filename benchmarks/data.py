@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.io.plink_write import open_writer
-from pipeline.simulate.rare import Spectrum, write_rare_fileset
+from locomass.genotypes.write_bed import open_writer
+from locomass.simulate.rare import Spectrum, write_rare_fileset
 
 SAMPLES, VARIANTS = 20_000, 40_000  # 1,000 genes of 40
 COMMON = 50_000

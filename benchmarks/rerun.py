@@ -23,8 +23,8 @@ import yaml
 
 from benchmarks.__main__ import describe_machine
 from benchmarks.cases.stages import command_line
-from pipeline.simulate.parameters import Parameters
-from pipeline.simulate.study import simulate_study
+from locomass.simulate.parameters import Parameters
+from locomass.simulate.study import simulate_study
 
 SAMPLES, N_GWAS, COMMON = 20_000, 12_000, 4_000
 

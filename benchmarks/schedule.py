@@ -22,13 +22,14 @@ import numpy as np
 import yaml
 
 from benchmarks.__main__ import describe_machine
-from pipeline.cluster import Executor, open_executor
-from pipeline.config import RunConfig, load_config
-from pipeline.plan import RunDirectory
-from pipeline.simulate.rare import write_rare_fileset
-from pipeline.stages.score_statistics import BATCH_BYTES, RunBatch, plan_batches
-from pipeline.stages.score_statistics.genotypes import BatchTask, open_context, write_context
-from pipeline.study import StudyRun
+from locomass.commands.study import StudyRun
+from locomass.config import RunConfig, load_config
+from locomass.executors import Executor, open_executor
+from locomass.genotypes.bed import row_bytes
+from locomass.run.directory import RunDirectory
+from locomass.scores import BATCH_CARRIERS, RunBatch, plan_batches
+from locomass.scores.genotypes import BatchTask, ContextSource, open_context, write_context
+from locomass.simulate.rare import write_rare_fileset
 
 SAMPLES, VARIANTS, GENES = 100_000, 200_000, 5_000
 EXOME_BATCHES = 4_000  # 500,000 samples, 20,000 genes of 100 variants, 64 MB a batch
@@ -81,9 +82,9 @@ def main() -> None:
     print(f"largest {single.max():.3f} s; overhead {overheads[1] * 1e3:.1f} ms a task")
     for workers, wall in walls.items():
         print(f"{workers} workers: {wall:.2f} s, efficiency {walls[1] / (workers * wall):.2f}")
-    packed = np.array([len(task.rows) * task.beds[0].row_bytes for task in tasks])
-    exome = np.random.default_rng(1).choice(single * BATCH_BYTES / packed, EXOME_BATCHES)
-    print(f"\n{EXOME_BATCHES} batches of {BATCH_BYTES >> 20} MB at these costs, {exome.mean():.2f} s each\n")
+    packed = np.array([len(task.genotypes) * row_bytes(task.genotypes.n_samples) for task in tasks])
+    exome = np.random.default_rng(1).choice(single * 16 * BATCH_CARRIERS / packed, EXOME_BATCHES)
+    print(f"\n{EXOME_BATCHES} batches of {16 * BATCH_CARRIERS >> 20} MB at these costs, {exome.mean():.2f} s each\n")
     print("| workers | wall s | efficiency |\n|---|---|---|")
     alone = simulate_schedule(exome, 1, overheads[1])
     for workers in WORKERS:
@@ -111,9 +112,15 @@ def prepare(config_path: Path, folder: Path) -> tuple[list[BatchTask], TimedBatc
     options, build = config.score_statistics, config.genome_build
     write_context(parts, study.cohort, open_context(study.cohort, models, options.x_coding, build))
     tasks = plan_batches(
-        study.cohort, study.catalogue, study.found, options, parts, out / "parts" / "kept", config.study
+        study.cohort,
+        study.catalogue,
+        study.found,
+        options,
+        folder=parts,
+        kept=out / "parts" / "kept",
+        study=config.study,
     )
-    return tasks, TimedBatch(RunBatch(out / "denoise", "timed"))
+    return tasks, TimedBatch(RunBatch(ContextSource(parts, out / "denoise", "timed")))
 
 
 def open_workers(cluster: Path | None, workers: int, folder: Path):

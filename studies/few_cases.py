@@ -5,7 +5,7 @@
 Two studies, 30 variants of minor allele frequency 0.001 to 0.05, independent or with most variants on the haplotypes of
 others, a covariate that spreads the fitted probabilities or not. Hundreds of thousands of binary phenotypes are drawn
 from the fitted probabilities; at their quantiles of Q the p-values that `locomass meta` gives (draws of the scores from
-V and frequencies) and that of the chi-square mixture are compared with the share of phenotypes that reach them.
+their laws) and that of the chi-square mixture are compared with the share of phenotypes that reach them.
 Ultra-rare variants are taken as one, weights are Beta(1, 25).
 """
 
@@ -20,12 +20,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.gene_tests.base import Carriers, ScoreStatistics
-from pipeline.gene_tests.components import PARTICLES, Components, keep_positive
-from pipeline.gene_tests.few_cases import quadratic_statistic
-from pipeline.gene_tests.null_draws import NullDraws
-from pipeline.gene_tests.ultra_rare import pool_ultra_rare
-from pipeline.kernels.mixture import mixture_logsf
+from locomass.gene_tests.base import ScoreStatistics
+from locomass.gene_tests.chi_square_mixture import mixture_logsf
+from locomass.gene_tests.components import PARTICLES, Components, keep_positive
+from locomass.gene_tests.few_cases import quadratic_statistic
+from locomass.gene_tests.law import StudyCarriers
+from locomass.gene_tests.law_draws import open_law
+from locomass.gene_tests.null_draws import NullDraws
+from locomass.gene_tests.ultra_rare import pool_ultra_rare
 
 Floats = NDArray[np.float64]
 M = 30
@@ -74,7 +76,16 @@ def fit_probabilities(x: Floats, share: float, spread: float) -> Floats:
     return mu
 
 
-def draw_study(rng: np.random.Generator, G: Floats, case: Scenario, draws: int) -> tuple[Floats, Floats, Carriers]:
+def group_people(G: Floats, mu: Floats, V: Floats) -> StudyCarriers:
+    """Return who carries the variants of genotypes (n, m): people alike in genotypes and mu (n,) are one group."""
+    seen = G.any(axis=1)
+    rows, count = np.unique(np.column_stack((G, mu))[seen], axis=0, return_counts=True)
+    person, variant = np.nonzero(rows[:, :-1])
+    indptr = np.concatenate(([0], np.cumsum(np.bincount(person, minlength=len(rows)))))
+    return StudyCarriers(indptr, variant, rows[person, variant], count.astype(np.float64), rows[:, -1], None, V)
+
+
+def draw_study(rng: np.random.Generator, G: Floats, case: Scenario, draws: int) -> tuple[Floats, Floats, StudyCarriers]:
     """Return scores (draws, m) of drawn phenotypes, V, and what the study shares of its carriers."""
     n, share = len(G), 1.0 / (1 + case.controls)
     X = np.column_stack((np.ones(n), rng.standard_normal(n)))
@@ -86,7 +97,7 @@ def draw_study(rng: np.random.Generator, G: Floats, case: Scenario, draws: int) 
     for first in range(0, draws, 2000):
         y = rng.random((min(2000, draws - first), n)) < mu
         U[first : first + len(y)] = (y.astype(np.float32) - mu.astype(np.float32)) @ left.astype(np.float32)
-    return U, V, Carriers(float(n), share, G.mean(axis=0) / 2, V, np.eye(len(V)))
+    return U, V, group_people(G, mu, V)
 
 
 def compare(case: Scenario, seed: int, draws: int) -> list[tuple[float, float]]:
@@ -99,14 +110,14 @@ def compare(case: Scenario, seed: int, draws: int) -> list[tuple[float, float]]:
     stats = ScoreStatistics(
         U=parts[0][0] + parts[1][0], V=parts[0][1] + parts[1][1], scale=np.ones(draws), maf=mac / (4 * case.n), mac=mac,
         n_samples=np.full(draws, 2.0 * case.n), rare=np.ones(mac.size, np.bool_),
-        carriers=tuple(known for _, _, known in parts),
+        laws=(tuple(known for _, _, known in parts),),
     )  # fmt: skip
     c = pool_ultra_rare(Components(stats, (WEIGHTS,), ultra_rare=10.0))
     w = c.weights(WEIGHTS)
     statistic = quadratic_statistic(w)
     Q = np.sort(statistic([c.stats.U]))
     eigenvalues = keep_positive(np.linalg.eigvalsh(w[:, None] * c.stats.V * w))
-    null, out = NullDraws.of(c.stats.carriers), []
+    null, out = NullDraws([open_law(own) for own in c.stats.laws[0]], [0, 1], sums=((0, 1),)), []
     for level in LEVELS:
         q = Q[draws - round(level * draws)] * (1.0 - 1e-6)
         true = math.log(float((q <= Q).mean()))

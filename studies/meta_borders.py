@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from scipy.stats import chi2
 
-from pipeline.gene_tests.base import ScoreStatistics
-from pipeline.gene_tests.registry import evaluate
-from pipeline.kernels.null_model import StatisticsError, fit_logistic, orthonormal_design
+from locomass.errors import StatisticsError
+from locomass.gene_tests.base import ScoreStatistics
+from locomass.gene_tests.registry import evaluate
+from locomass.null_models.design import orthonormal_design
+from locomass.null_models.logistic import fit_logistic
 from studies.meta_joint import Floats, Settings, block_diagonal, compute_scores, fit_joint, own_variance
 from studies.shared import COLOURS, bootstrap_ratio, make_table, new_figure, save_figure, wilson
 

@@ -31,10 +31,12 @@ import yaml
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from pipeline.gene_tests.base import ScoreStatistics
-from pipeline.gene_tests.registry import evaluate
-from pipeline.io.plink_write import write_fileset
-from pipeline.run import Resources, run_meta_analysis, run_study
+from locomass.commands.meta import run_meta_analysis
+from locomass.commands.outcome import Resources
+from locomass.commands.run import run_study
+from locomass.gene_tests.base import ScoreStatistics
+from locomass.gene_tests.registry import evaluate
+from locomass.genotypes.write_bed import write_fileset
 from studies.meta_borders import BORDERS, border_lines, draw_borders, run_border, summarise_borders
 from studies.meta_joint import (
     AFFORDED,
@@ -150,7 +152,7 @@ def run_package(studies: Sequence[Study], settings: Settings, folder: Path, rng:
         config = {
             "studies": [str(b) for b in bundles[:k]],
             "genes": {"sets": "sets.txt"},
-            "tests": {"names": list(TESTS), "max_maf": [MAX_MAF], "weights": list(WEIGHTS)},
+            "tests": {"names": list(TESTS), "max_maf": [MAX_MAF], "weights": list(WEIGHTS), "null_law": "normal"},
         }
         path = folder / f"meta{k}.yaml"
         path.write_text(yaml.safe_dump(config))
@@ -169,19 +171,20 @@ def joint_rows(studies: Sequence[Study], settings: Settings, rng: np.random.Gene
         r, w = fit_joint(y, X, variance)
         permuted = permute_joint(studies, t, G, settings.draws, rng)
         for gene in range(settings.genes):
+            name = f"GENE{gene + 1}"
             at = np.arange(gene * settings.variants, (gene + 1) * settings.variants)
             chosen = at[(maf[at] > 0) & (maf[at] <= MAX_MAF)]
             U, V = compute_scores(G[:, chosen], X, r, w)
-            ours = evaluate(_as_statistics(U, V, maf[chosen], studies, chosen), TESTS, WEIGHTS)
+            ours = evaluate(_as_statistics(name, U, V, maf[chosen], studies, chosen), TESTS, WEIGHTS)
             same = {(name, label): float(result.log_p[0]) for name, label, result in ours}
             everywhere = np.nansum([np.nansum(s.G[:, chosen], axis=0) for s in studies], axis=0) / (2 * len(y))
-            absent = evaluate(_as_statistics(U, V, everywhere, studies, chosen), ("burden", "skat"), WEIGHTS)
+            absent = evaluate(_as_statistics(name, U, V, everywhere, studies, chosen), ("burden", "skat"), WEIGHTS)
             counted = {(name, label): float(result.log_p[0]) for name, label, result in absent}
             for (test, label), log_p in same.items():
                 statistic, p = test_by_definition(test, label, U, V, maf[chosen], gene < settings.definitions)
                 row = {
                     "trait": trait,
-                    "gene": f"GENE{gene + 1}",
+                    "gene": name,
                     "test": test,
                     "weights": label,
                     "joint_statistic": statistic,
@@ -198,13 +201,20 @@ def joint_rows(studies: Sequence[Study], settings: Settings, rng: np.random.Gene
 
 
 def _as_statistics(
-    U: Floats, V: Floats, maf: Floats, studies: Sequence[Study], chosen: NDArray[np.int64]
+    gene: str, U: Floats, V: Floats, maf: Floats, studies: Sequence[Study], chosen: NDArray[np.int64]
 ) -> ScoreStatistics:
-    """Return the joint U and V as the package's tests take them."""
+    """Return the joint U and V as the package's tests take them (searches draw from the stream of the gene's name)."""
     mac = np.sum([np.nansum(s.G[:, chosen], axis=0) for s in studies], axis=0)
     n = float(sum(len(s.y) for s in studies))
     return ScoreStatistics(
-        U=U[None], V=V, scale=np.ones(1), maf=maf, mac=mac, n_samples=np.array([n]), rare=np.ones(len(U), np.bool_)
+        U=U[None],
+        V=V,
+        scale=np.ones(1),
+        maf=maf,
+        mac=mac,
+        n_samples=np.array([n]),
+        rare=np.ones(len(U), np.bool_),
+        gene=gene,
     )
 
 

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from pipeline.kernels.null_model import fit_linear, fit_logistic, orthonormal_design
+from locomass.null_models.design import orthonormal_design
+from locomass.null_models.linear import fit_linear
+from locomass.null_models.logistic import fit_logistic
 from studies.mixed_world import CHROMOSOMES, Floats, Settings, leave_out, predict_block_ridge, score
 from studies.shared import COLOURS, bootstrap_ratio, make_table, new_figure, save_figure, span
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
-from pipeline import power
-from predictors.ld import correlation_from_dosage
+from locomass import power
+from locomass_predictors.ld import correlation_from_dosage
 from studies.mixed_world import (
     CHROMOSOMES,
     N_NULL,

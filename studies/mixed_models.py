@@ -33,7 +33,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline import power
+from locomass import power
 from studies.mixed_ascertained import ascertained_lines, draw_ascertained, run_ascertained, summarise_ascertained
 from studies.mixed_designs import (
     compare_designs,

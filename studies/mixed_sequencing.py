@@ -9,15 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
-from pipeline import power
-from pipeline.gene_tests.base import ScoreStatistics
-from pipeline.gene_tests.registry import evaluate
-from pipeline.gene_tests.resampling import Resampling
-from pipeline.gene_tests.step_up import StepUpParameters
-from pipeline.kernels.null_model import extra_design, fit_linear, orthonormal_design
-from pipeline.kernels.score_statistics import information_matrix, project_columns, sparse_cross_products
-from predictors.combine import stack_predictors
-from predictors.ld import correlation_from_dosage
+from locomass import power
+from locomass.gene_tests.base import ScoreStatistics
+from locomass.gene_tests.registry import evaluate
+from locomass.gene_tests.resampling import Resampling
+from locomass.gene_tests.step_up import StepUpParameters
+from locomass.genotypes.products import information_matrix, project_columns, sparse_cross_products
+from locomass.null_models.design import extra_design, orthonormal_design
+from locomass.null_models.linear import fit_linear
+from locomass_predictors.combine import stack_predictors
+from locomass_predictors.ld import correlation_from_dosage
 from studies.mixed_world import (
     CHROMOSOMES,
     Floats,
@@ -124,7 +125,7 @@ def test_genes(
     acts: NDArray[np.bool_],
     s: Settings,
 ) -> tuple[list[Any], dict[str, list[float]]]:
-    """Return -log10 p (CHROMOSOMES, genes, T, tests), and what `pipeline.power` expects of those that act."""
+    """Return -log10 p (CHROMOSOMES, genes, T, tests), and what `locomass.power` expects of those that act."""
     n, T = y.shape
     Z = orthonormal_design(np.ones((n, 1)), np.ones(n), ["intercept"])
     log10p = np.empty((CHROMOSOMES, len(GENES), T, len(GENE_TESTS)))

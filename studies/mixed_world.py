@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.stats import norm
 
-from pipeline.kernels.null_model import extra_design, fit_linear, orthonormal_design
-from predictors.base import BlockStatistics
-from predictors.block_ridge import GenotypeBlock, fit_block_ridge
-from predictors.ld import correlation_from_dosage
-from predictors.ridge import fit_ridge
+from locomass.null_models.design import extra_design, orthonormal_design
+from locomass.null_models.linear import fit_linear
+from locomass_predictors.base import BlockStatistics
+from locomass_predictors.block_ridge import GenotypeBlock, fit_block_ridge
+from locomass_predictors.ld import correlation_from_dosage
+from locomass_predictors.ridge import fit_ridge
 
 Floats = NDArray[np.float64]
 CHROMOSOMES = 10

@@ -23,16 +23,16 @@ import yaml
 from numpy.typing import NDArray
 from scipy.stats import chi2, norm
 
-from pipeline.cluster import ThreadExecutor
-from pipeline.config import RunConfig, load_config
-from pipeline.io.cohort import open_cohort
-from pipeline.io.null_models import NullModels
-from pipeline.io.plink import Fileset, open_fileset
-from pipeline.simulate.parameters import Parameters
-from pipeline.simulate.study import simulate_study
-from pipeline.stages.denoise import fit_null_models
-from pipeline.stages.predict import predict
-from pipeline.stages.predict.scoring import decode_rows
+from locomass.config import RunConfig, load_config
+from locomass.denoise import fit_null_models
+from locomass.executors import ThreadExecutor
+from locomass.genotypes.fileset import Fileset, open_fileset
+from locomass.null_models.base import NullModels
+from locomass.null_models.registry import trait_model
+from locomass.predict import predict
+from locomass.simulate.parameters import Parameters
+from locomass.simulate.study import simulate_study
+from locomass.tables.cohort import open_cohort
 
 Floats = NDArray[np.float64]
 NULL_CHROMOSOMES = ("21", "22")
@@ -79,7 +79,7 @@ def read_dosage(fileset: Fileset) -> Floats:
     """Return (n, m) A1 dosages."""
     everybody = np.arange(fileset.n_samples, dtype=np.int32)
     rows = np.arange(fileset.n_variants)
-    return decode_rows(fileset.beds, rows, everybody, fileset.n_samples)[0].T.astype(np.float64)
+    return fileset.select(rows).dosage(everybody, fileset.n_samples)[0].T.astype(np.float64)
 
 
 def build_world(
@@ -239,11 +239,9 @@ def _collect(world: World, models: NullModels, traits: Sequence[str]) -> Outcome
         model, here = models.model(c), np.flatnonzero(world.chromosome == c)
         g = world.burden[:, here]
         for t, trait in enumerate(traits):
-            owner = next(x.name for x in models.covariances if trait in x.traits)
-            at = np.concatenate([model.column_indices("design", owner), model.column_indices("loco", trait)])
-            Z = model.columns[:, at]
-            U = g.T @ model.columns[:, model.column_indices("residual", trait)[0]]
-            V = ((g**2).sum(axis=0) - ((Z.T @ g) ** 2).sum(axis=0)) / model.sigma2[trait]
+            null = trait_model(models, model, trait)
+            U = g.T @ null.residual / null.sigma2
+            V = ((g**2).sum(axis=0) - ((null.Z.T @ g) ** 2).sum(axis=0)) / null.sigma2
             statistic[t, here] = U**2 / V
     null = np.isin(world.chromosome, NULL_CHROMOSOMES)
     r2 = np.array([r["r2"] or 0.0 for r in models.rows if r["chromosome"] not in NULL_CHROMOSOMES])

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from pipeline.report.figures import STYLE
+from locomass.report.figures import STYLE
 
 Floats = NDArray[np.float64]
 DOCS = Path(__file__).parents[1] / "docs"

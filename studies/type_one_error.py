@@ -3,12 +3,12 @@
     python -m studies.type_one_error --minutes 25 --checkpoint type-one-error.json
     python -m studies.type_one_error --scenarios "binary 1:50" --tests skat skat-o
 
-Two studies of 1,000 samples, or of 5,000, genes of 30 independent variants (minor allele frequencies 0.0005 to 0.05,
-log-uniform). Phenotypes are drawn independently of the genotypes, hundreds at a time for every gene: normal, or
-binary with a fixed number of cases in each study. Each study has an intercept; (U, V) are summed over both. The main
-rows are what `tests.calibrate: auto` reports: model variances for quantitative traits and 1:1, calibrated ones and
-ultra-rare variants collapsed for 1:10 and 1:50. Every gene drawn is added to the checkpoint, so that a killed run
-goes on where it stopped and a longer one adds to a shorter one.
+Studies of 1,000 samples, genes of 15 independent variants (minor allele frequencies 0.0005 to 0.02, log-uniform).
+Phenotypes are drawn independently of the genotypes: normal, lognormal, exponential or t3, or binary with a fixed number
+of cases in each study. Each study has an intercept; (U, V) and the null laws are summed over the studies. The main rows
+are what `locomass meta` reports by default (`tests.null_law: exact`, ultra-rare variants of binary traits as one before
+the SKAT family); rows of normal scores are those of `tests.null_law: normal`. Every gene drawn is added to the
+checkpoint, so that a killed run goes on where it stopped and a longer one adds to a shorter one.
 """
 
 from __future__ import annotations
@@ -24,24 +24,25 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from pipeline.gene_tests.base import Carriers, ScoreStatistics
-from pipeline.gene_tests.calibration import UNBALANCED_SHARE, calibrate_scores
-from pipeline.gene_tests.permutation import CarrierGenotypes
-from pipeline.gene_tests.registry import TESTS, evaluate
-from pipeline.gene_tests.resampling import Resampling
-from pipeline.gene_tests.step_up import SEARCHES as ALL_SEARCHES
-from pipeline.gene_tests.step_up import StepUpParameters
+from locomass.gene_tests.base import ScoreStatistics
+from locomass.gene_tests.law import Residuals, StudyCarriers, is_not_normal
+from locomass.gene_tests.registry import TESTS, evaluate
+from locomass.gene_tests.resampling import Resampling
+from locomass.gene_tests.step_up import SEARCHES as ALL_SEARCHES
+from locomass.gene_tests.step_up import StepUpParameters
+from locomass.scores.laws import describe_residuals
+from studies.few_cases import group_people
 
 Floats = NDArray[np.float64]
-ALPHAS = (0.05, 0.01, 1e-3, 1e-4)
-M, N_STUDIES = 30, 2
-TRAITS, CALIBRATED = 1500, 300  # phenotypes of a gene, and those of them whose variances are calibrated
+ALPHAS = (0.05, 0.01, 1e-3)
+M = 15
+TRAITS = 400  # phenotypes of a gene
 SEARCHES = ("step-up", "all-maf", "groupings")
-SLOW = ("skat-o-exact", "random-effects", "vt")  # one phenotype at a time, a part of the phenotypes
-FAST = tuple(name for name in TESTS if name not in (*ALL_SEARCHES, *SLOW))
-SLOW_PART, SEARCHED_PART = 0.2, 0.1
+FAST = ("burden", "acat-v")
+SLOW = tuple(name for name in TESTS if name not in (*ALL_SEARCHES, *FAST))  # for a part of the phenotypes
+SLOW_EVERY, SEARCHED_EVERY = 8, 40
 ULTRA_RARE = 10.0
-MODEL_VARIANCE = "model variance"  # rows without calibration, beside the calibrated ones
+NORMAL = "normal scores"  # rows without laws, beside the others
 
 
 @dataclass(frozen=True)
@@ -49,177 +50,112 @@ class Scenario:
     """A kind of phenotype.
 
     Attributes:
-        share: of cases; None for a quantitative trait.
+        kind: of a quantitative trait; '' for a binary one.
+        share: of cases of a binary trait.
         n: samples of each study.
-        estimated: whether a quantitative trait is divided by its own standard deviation, as a study does.
+        studies: how many.
     """
 
-    share: float | None
+    kind: str = ""
+    share: float = 0.0
     n: int = 1000
-    estimated: bool = True
-
-    @property
-    def is_calibrated(self) -> bool:
-        """Whether `calibrate: auto` calibrates it."""
-        return self.share is not None and self.share < UNBALANCED_SHARE
+    studies: int = 2
 
 
 SCENARIOS = {
-    "quantitative": Scenario(None),
-    "binary 1:1": Scenario(1 / 2),
-    "binary 1:10": Scenario(1 / 11),
-    "binary 1:50": Scenario(1 / 51),
-    "binary 1:10, studies of 5,000": Scenario(1 / 11, 5000),
-    "binary 1:50, studies of 5,000": Scenario(1 / 51, 5000),
-    "quantitative, residual variance known": Scenario(None, estimated=False),
+    "normal": Scenario("normal"),
+    "lognormal": Scenario("lognormal"),
+    "exponential": Scenario("exponential"),
+    "t3": Scenario("t3"),
+    "binary 1:1": Scenario(share=1 / 2),
+    "binary 1:10": Scenario(share=1 / 11),
+    "binary 1:50": Scenario(share=1 / 51),
+    "binary 1:10, ten studies": Scenario(share=1 / 11, studies=10),
 }
 
 
-def draw_gene(rng: np.random.Generator, n: int, m: int = M) -> Floats:
+def draw_gene(rng: np.random.Generator, case: Scenario, m: int = M) -> Floats:
     """Return genotypes (studies, n, m), each variant seen at least once overall."""
-    frequency = np.exp(rng.uniform(np.log(5e-4), np.log(0.05), m))
-    G = rng.binomial(2, frequency, (N_STUDIES, n, m)).astype(np.float64)
+    frequency = np.exp(rng.uniform(np.log(5e-4), np.log(0.02), m))
+    G = rng.binomial(2, frequency, (case.studies, case.n, m)).astype(np.float64)
     for j in np.flatnonzero(G.sum(axis=(0, 1)) == 0):
-        G[rng.integers(N_STUDIES), rng.integers(n), j] = 1.0
+        G[rng.integers(case.studies), rng.integers(case.n), j] = 1.0
     return G
 
 
-def draw_residuals(rng: np.random.Generator, n: int, traits: int, case: Scenario) -> tuple[Floats, float]:
+def draw_residuals(rng: np.random.Generator, traits: int, case: Scenario) -> tuple[Floats, float]:
     """Return residuals (n, traits) and the weight w such that ``V = w (G'G - n gbar gbar')``.
 
-    Normal phenotypes have mean nought and variance one in the study; binary ones a fixed number of cases.
+    Quantitative phenotypes have mean nought and variance one in the study; binary ones a fixed number of cases.
     """
-    if case.share is None:
-        y = rng.standard_normal((n, traits))
+    n = case.n
+    if case.kind:
+        y = {
+            "normal": rng.standard_normal,
+            "lognormal": lambda size: rng.lognormal(size=size),
+            "exponential": lambda size: rng.exponential(size=size),
+            "t3": lambda size: rng.standard_t(3, size),
+        }[case.kind]((n, traits))
         y -= y.mean(axis=0)
-        return (y / np.sqrt((y * y).sum(axis=0) / (n - 1)) if case.estimated else y), 1.0
+        return y / np.sqrt((y * y).sum(axis=0) / (n - 1)), 1.0
     cases = max(1, round(n * case.share))
     y = np.zeros((n, traits))
     y[:cases] = 1.0
     return rng.permuted(y, axis=0) - cases / n, cases / n * (1 - cases / n)
 
 
-def make_statistics(
-    rng: np.random.Generator, G: Floats, traits: int, case: Scenario
-) -> tuple[ScoreStatistics, list[Floats]]:
-    """Return statistics of null phenotypes, and the residuals (n, T) of each study."""
-    parts, residuals = [], []
-    for g in G:
-        r, w = draw_residuals(rng, g.shape[0], traits, case)
-        centred = g - g.mean(axis=0)
-        parts.append((r.T @ g, w * (centred.T @ centred), np.ones(traits)))
-        residuals.append(r)
-    mac = G.sum(axis=(0, 1))
-    n = G.shape[0] * G.shape[1]
-    return ScoreStatistics(
-        U=np.sum([p[0] for p in parts], axis=0), V=np.sum([p[1] for p in parts], axis=0), scale=np.ones(traits),
-        maf=mac / (2 * n), mac=mac, n_samples=np.full(traits, float(n)), rare=mac / (2 * n) <= 0.05,
-        annotations={"damaging": (np.arange(G.shape[2]) % 2).astype(float)}, per_study=tuple(parts),
-    ), residuals  # fmt: skip
+def make_statistics(rng: np.random.Generator, G: Floats, traits: int, case: Scenario) -> list[ScoreStatistics]:
+    """Return the statistics of null phenotypes one by one, with what every study tells of its carriers."""
+    drawn = [draw_residuals(rng, traits, case) for _ in G]
+    centred = [g - g.mean(axis=0) for g in G]
+    V = [w * (c.T @ c) for (_, w), c in zip(drawn, centred, strict=True)]
+    U = [r.T @ g for (r, _), g in zip(drawn, G, strict=True)]
+    people = [group_people(g, np.full(case.n, case.share or 0.5), own) for g, own in zip(G, V, strict=True)]
+    mac, n = G.sum(axis=(0, 1)), G.shape[0] * G.shape[1]
+    return [
+        ScoreStatistics(
+            U=np.sum([own[t] for own in U], axis=0)[None],
+            V=np.sum(V, axis=0),
+            scale=np.ones(1),
+            maf=mac / (2 * n),
+            mac=mac,
+            n_samples=np.array([float(n)]),
+            rare=np.ones(M, np.bool_),
+            annotations={"damaging": (np.arange(M) % 2).astype(float)},
+            per_study=tuple((u[t : t + 1], v, np.ones(1)) for u, v in zip(U, V, strict=True)),
+            laws=(tuple(_tell(own, r[:, t], case) for own, (r, _) in zip(people, drawn, strict=True)),),
+            gene=str(rng.integers(2**31)),
+        )
+        for t in range(traits)
+    ]
 
 
-class Calibrator:
-    """Calibrated V of one gene's phenotypes, as a study shares it and `locomass meta` uses it.
-
-    With one fitted probability for all samples the calibrated variance of a variant depends on the number of its
-    alleles among the cases alone, so it is computed once per number.
-    """
-
-    def __init__(self, G: Floats, per_study: tuple[tuple[Floats, Floats, Floats], ...], residuals: list[Floats]):
-        self.G, self.V = G, [V for _, V, _ in per_study]
-        self.case = [r > 0 for r in residuals]
-        self.columns = [np.column_stack((g, g.sum(axis=1))) for g in G]  # variants, then the count burden
-        self.known: dict[tuple[int, int, int], float] = {}
-
-    def variance(self, k: int, j: int, count: int, t: int) -> float:
-        """Return the calibrated variance of a column of study k with ``count`` alleles among the cases."""
-        if (k, j, count) not in self.known:
-            x, y = self.columns[k][:, j], self.case[k][:, t].astype(np.float64)
-            sample = np.flatnonzero(x)
-            genotypes = CarrierGenotypes(np.array([0, sample.size]), sample, x[sample], x.size)
-            mu = np.full(x.size, y.mean())
-            self.known[k, j, count] = float(calibrate_scores(genotypes, y, mu, np.ones((x.size, 1)))[0])
-        return self.known[k, j, count]
-
-    def study_variances(self, t: int) -> list[Floats]:
-        """Return V_k~ of every study for phenotype t, divided by the burden's correction."""
-        parts, burden = [], 0.0
-        for k, columns in enumerate(self.columns):
-            counts = (columns.T @ self.case[k][:, t]).astype(int)
-            own = np.array([self.variance(k, j, c, t) for j, c in enumerate(counts)])
-            plain = self.V[k].diagonal()
-            factor = np.sqrt(np.divide(own[:-1], plain, out=np.ones_like(plain), where=plain > 0))
-            parts.append(self.V[k] * np.outer(factor, factor))
-            burden += own[-1]
-        correction = min(1.0, sum(float(V.sum()) for V in parts) / burden) if burden > 0 else 1.0
-        return [V / correction for V in parts]
-
-
-def carriers_of(G: Floats, parts: Sequence[tuple[Floats, Floats, Floats]], share: float) -> tuple[Carriers, ...]:
-    """Return what every study tells of its carriers."""
-    n = float(G.shape[1])
-    return tuple(
-        Carriers(n, share, g.sum(axis=0) / (2 * n), V, np.eye(len(V))) for g, (_, V, _) in zip(G, parts, strict=True)
-    )
-
-
-def take_traits(stats: ScoreStatistics, first: int, last: int, V: list[Floats] | None = None) -> ScoreStatistics:
-    """Return the statistics of some phenotypes, with other matrices of the studies if they are given."""
-    one = slice(first, last)
-    parts = [(U[one], own, scale[one]) for U, own, scale in stats.per_study]
-    if V is not None:
-        parts = [(U, own, scale) for (U, _, scale), own in zip(parts, V, strict=True)]
-    return replace(
-        stats, U=stats.U[one], V=np.sum([p[1] for p in parts], axis=0), scale=stats.scale[one],
-        n_samples=stats.n_samples[one], per_study=tuple(parts),
-    )  # fmt: skip
-
-
-def run_tests(
-    stats: ScoreStatistics, step_up: StepUpParameters, share: float, wanted: frozenset[str]
-) -> dict[str, Floats]:
-    """Return log p by test: the slow ones and the searches for a part of the phenotypes."""
-    n = stats.n_traits
-    log_p: dict[str, Floats] = {}
-    for names, part in ((FAST, 1.0), (SLOW, SLOW_PART), (SEARCHES, SEARCHED_PART)):
-        count = n if part == 1.0 else int(n * part * share)
-        chosen = [name for name in names if name in wanted]
-        if count and chosen:
-            rows = evaluate(take_traits(stats, 0, count), chosen, step_up=step_up)
-            log_p |= {f"{name} {w}".strip(): r.log_p for name, w, r in rows}
-    return log_p
-
-
-def run_calibrated(
-    calibrator: Calibrator, stats: ScoreStatistics, step_up: StepUpParameters, wanted: frozenset[str]
-) -> dict[str, Floats]:
-    """Return log p by test with calibrated variances, phenotype by phenotype."""
-    found: dict[str, list[float]] = {}
-    for t in range(stats.n_traits):
-        one = take_traits(stats, t, t + 1, calibrator.study_variances(t))
-        names = FAST + SLOW * (t % round(1 / SLOW_PART) == 0) + SEARCHES * (t % round(1 / SEARCHED_PART) == 0)
-        chosen = [name for name in names if name in wanted]
-        for name, w, r in evaluate(one, chosen, step_up=step_up, ultra_rare=ULTRA_RARE):
-            found.setdefault(f"{name} {w}".strip(), []).append(float(r.log_p[0]))
-    return {name: np.array(values) for name, values in found.items()}
+def _tell(people: StudyCarriers, residual: Floats, case: Scenario) -> StudyCarriers:
+    """Return the carriers of one study as its bundle tells of them: binary, or with the law of a trait's residuals."""
+    if not case.kind:
+        return people
+    told = describe_residuals(residual, 0)
+    law = Residuals(np.array(told["node"]), np.array(told["chance"]))
+    return replace(people, mu=None, residuals=law if is_not_normal(law, float(residual.size)) else None)
 
 
 def test_gene(seed: int, scenario: str, traits: int, wanted: frozenset[str]) -> dict[str, list[int]]:
     """Return, per test, the number of p-values at or below each of `ALPHAS`, and how many p-values there were."""
     rng = np.random.default_rng([seed, list(SCENARIOS).index(scenario)])
     case = SCENARIOS[scenario]
-    G = draw_gene(rng, case.n)
-    stats, residuals = make_statistics(rng, G, min(traits, CALIBRATED) if case.is_calibrated else traits, case)
     step_up = StepUpParameters(resampling=Resampling(max_permutations=4000, seed=seed))
-    if not case.is_calibrated:
-        log_p = run_tests(stats, step_up, 1.0, wanted)
-    else:
-        known = replace(stats, carriers=carriers_of(G, stats.per_study, case.share or 0.5))
-        log_p = run_calibrated(Calibrator(G, stats.per_study, residuals), known, step_up, wanted)
-        if MODEL_VARIANCE in wanted:
-            plain = run_tests(stats, step_up, 0.5, wanted)
-            log_p |= {f"{name} ({MODEL_VARIANCE})": values for name, values in plain.items()}
-    return {name: count_small(values) for name, values in log_p.items()}
+    found: dict[str, list[float]] = {}
+    for t, stats in enumerate(make_statistics(rng, draw_gene(rng, case), traits, case)):
+        names = FAST + SLOW * (t % SLOW_EVERY == 0) + SEARCHES * (t % SEARCHED_EVERY == 0)
+        chosen = [name for name in names if name in wanted]
+        pooled = 0.0 if case.kind else ULTRA_RARE
+        for name, w, row in evaluate(stats, chosen, step_up=step_up, ultra_rare=pooled):
+            found.setdefault(f"{name} {w}".strip(), []).append(float(row.log_p[0]))
+        if NORMAL in wanted:
+            plain = [name for name in ("burden", "skat", "acat-v") if name in chosen]
+            for name, w, row in evaluate(replace(stats, laws=()), plain):
+                found.setdefault(f"{name} {w} ({NORMAL})", []).append(float(row.log_p[0]))
+    return {name: count_small(np.array(values)) for name, values in found.items()}
 
 
 def count_small(log_p: Floats) -> list[int]:
@@ -241,9 +177,11 @@ def run(
             for name, counts in test_gene(gene, scenario, traits, wanted).items():
                 into[name] = [a + b for a, b in zip(into.get(name, [0] * len(counts)), counts, strict=True)]
             state["genes"][scenario] = gene + 1
-        temporary = checkpoint.with_suffix(".tmp")
-        temporary.write_text(json.dumps(state))
-        temporary.replace(checkpoint)
+            temporary = checkpoint.with_suffix(".tmp")
+            temporary.write_text(json.dumps(state))
+            temporary.replace(checkpoint)
+            if time.monotonic() >= stop:
+                break
     return state["counts"]
 
 
@@ -264,39 +202,31 @@ def format_tables(counts: dict[str, dict[str, list[int]]]) -> Iterator[str]:
 
 HEAD = """# Type I error
 
-Made by `python -m studies.type_one_error`: up to {genes:,} genes, two studies of 1,000 samples (or 5,000), {m}
-independent variants of minor allele frequency 0.0005 to 0.05, null phenotypes drawn independently of them. Rates are
+Made by `python -m studies.type_one_error`: up to {genes:,} genes, two studies of 1,000 samples (or ten), {m}
+independent variants of minor allele frequency 0.0005 to 0.02, null phenotypes drawn independently of them. Rates are
 the share of p-values at or below each level. **Bold**: above the 99 % binomial interval of the level (too many).
 _Italic_: below it (conservative).
 
-Quantitative and 1:1 rows use model variances. The first rows of 1:10 and 1:50 are what is reported by default,
-`calibrate: auto`: variances from saddlepoint and enumeration, ultra-rare variants as one before the SKAT family, whose
-p-values below 0.1 come from [draws](few-cases.md). Rows `(model variance)` are those of `calibrate: none`, which R SKAT
-and seqMeta compute: they show what calibration mends.
+The main rows are what is reported by default: scores have their [null laws](statistics.md#null-laws), ultra-rare
+variants of binary traits are one before the SKAT family. Rows of normal scores are those of `tests.null_law: normal`.
+Phenotypes of one gene share its carriers, so that a cell varies more than its interval says, and {expected} of the
+{cells} default cells would be in bold by chance. {above}
 
-Not every cell is inside. ACAT-O is above at 0.05 for quantitative and 1:1 traits: the Cauchy combination is exact in
-the tail only. SKAT-O with flat weights is above at 1:1 by its published formula; `skat-o-exact` is inside. {unbalanced}
-
-Cells in italics of binary traits are discreteness: with few cases the score of a rare variant takes few values, and a
-p-value that counts ties in full lies below its level more often than not; binary phenotypes here have a fixed number of
-cases, draws do not. Those of the quantitative trait come from the estimated residual variance: the score test divides
-by the variance of the very residuals that it sums, which bounds it; the last table has the variance known.
-
-Searches (step-up, all-maf, groupings) draw normal scores, 4,000 replicates and a Pareto tail.
+Cells in italics are discreteness, with few cases or carriers a score takes few values, and the estimated residual
+variance of a quantitative trait, which bounds the score of the very residuals that it sums.
 """
 
 
-def describe_unbalanced(counts: dict[str, dict[str, list[int]]]) -> str:
-    """Return a sentence on the default rows of unbalanced traits that are above the interval."""
+def describe_above(counts: dict[str, dict[str, list[int]]]) -> tuple[int, str]:
+    """Return the number of default cells, and a sentence on those above the interval."""
     above, cells = [], 0
-    for scenario in (name for name, case in SCENARIOS.items() if case.is_calibrated and name in counts):
-        for test, (*small, n) in counts[scenario].items():
-            if MODEL_VARIANCE in test:
+    for scenario, tests in counts.items():
+        for test, (*small, n) in tests.items():
+            if NORMAL in test:
                 continue
             cells += len(ALPHAS)
             above += [f"{test} at {a:g} ({scenario})" for a, k in zip(ALPHAS, small, strict=True) if is_above(k, n, a)]
-    found = f"{len(above)}: {'; '.join(above)}" if above else "none"
-    return f"Of the {cells} default cells of unbalanced traits above the interval: {found}."
+    return cells, f"Above it: {len(above)}" + (f" ({'; '.join(above)})." if above else ".")
 
 
 def is_above(k: int, n: int, alpha: float) -> bool:
@@ -314,14 +244,15 @@ def main() -> None:
     parser.add_argument("--traits", type=int, default=TRAITS)
     parser.add_argument("--remark", default="", help="a sentence on the run for the page")
     parser.add_argument("--scenarios", nargs="+", choices=list(SCENARIOS), default=list(SCENARIOS))
-    parser.add_argument("--tests", nargs="+", default=[*FAST, *SLOW, *SEARCHES, MODEL_VARIANCE])
+    parser.add_argument("--tests", nargs="+", default=[*FAST, *SLOW, *SEARCHES, NORMAL])
     arguments = parser.parse_args()
     wanted = frozenset(arguments.tests)
     counts = run(
         arguments.minutes, arguments.genes, arguments.checkpoint, arguments.traits, arguments.scenarios, wanted
     )
     genes = max(json.loads(arguments.checkpoint.read_text())["genes"].values())
-    head = HEAD.format(genes=genes, m=M, unbalanced=describe_unbalanced(counts))
+    cells, above = describe_above(counts)
+    head = HEAD.format(genes=genes, m=M, cells=cells, expected=round(0.005 * cells), above=above)
     arguments.page.write_text("\n".join([head, arguments.remark, *format_tables(counts)]) + "\n")
 
 

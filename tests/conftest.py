@@ -24,6 +24,14 @@ settings.register_profile(
 settings.load_profile("locomass")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_state(tmp_path_factory):
+    """A folder for the key with which batches are signed, so that tests leave the user's alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of golden cohorts and real data; tests that need it skip where it is absent."""

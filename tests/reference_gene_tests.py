@@ -47,11 +47,45 @@ def noncentral_one_logsf(q, shift):
 
 
 def cauchy(p, weights):
-    """The Cauchy combination as printed, p as they are."""
-    p, w = np.asarray(p, float), np.asarray(weights, float)
-    p = np.where(p == 1, 1 - 1 / len(p), p)
+    """The Cauchy combination as printed, p no larger than 0.999."""
+    p, w = np.minimum(np.asarray(p, float), 0.999), np.asarray(weights, float)
     t = sum(wi * math.tan((0.5 - pi) * math.pi) for wi, pi in zip(w, p, strict=True)) / w.sum()
     return 0.5 - math.atan(t) / math.pi
+
+
+def half_cauchy(p):
+    """Tail of the mean of cot(pi p / 2) among independent half-Cauchys, by Gil-Pelaez' inversion of E exp(iuX).
+
+    When all are equal they are one.
+    """
+    if np.ptp(p) < 1e-12:
+        return float(p[0])
+    d, t = len(p), float(np.mean([1 / math.tan(math.pi * x / 2) for x in p]))
+
+    if t > 30:  # the same, the path turned onto the cut of E exp(-sX): no cancellation
+
+        def along_cut(y):
+            si, ci = special.sici(y)
+            value = 2 * np.exp(1j * y) - 2 / np.pi * (ci * np.sin(y) + (np.pi / 2 - si) * np.cos(y))
+            return np.exp(-d * t * y) * (value**d).imag / y
+
+        edges = np.concatenate([[0.0], np.geomspace(1e-6, 40, 40)]) / (d * t)
+        parts = [
+            integrate.quad(along_cut, a, b, epsabs=0, epsrel=1e-10)[0] for a, b in zip(edges, edges[1:], strict=False)
+        ]
+        return sum(parts) / np.pi
+    # panels of half a wave, to where the product of d transforms, each below 2 / (pi x), is 1e-8
+    end = d * max(40.0, (1e8) ** (1 / (d + 1)))
+    step = min(0.5, math.pi / t)
+    edges = np.concatenate([np.geomspace(1e-12, step, 80), np.arange(step, end, step)[1:]])
+    nodes, weights = np.polynomial.legendre.leggauss(10)
+    half, middle = np.diff(edges) / 2, (edges[1:] + edges[:-1]) / 2
+    u = middle[:, None] + half[:, None] * nodes
+    x = u / d  # E exp(ixX) = exp(-x) + i/pi (exp(-x) Ei(x) + exp(x) E1(x))
+    with np.errstate(over="ignore", invalid="ignore"):
+        odd = np.where(x < 300, np.exp(-x) * special.expi(x) + np.exp(x) * special.exp1(x), 2 / x)
+    phi = np.exp(-x) + 1j / np.pi * odd
+    return 0.5 + float(((np.exp(-1j * u * t) * phi**d).imag / u * weights * half[:, None]).sum()) / np.pi
 
 
 def burden(U, V, w):
@@ -72,8 +106,11 @@ def skat(U, V, w):
     return Q, imhof_sf(Q, lam)
 
 
-def acat_v(U, V, w, maf, mac, threshold=10):
-    """p of one trait: variants above the allele count one by one, the others as one burden."""
+def acat_v(U, V, w, maf, mac, threshold=10, own=None):
+    """p of one trait: variants above the allele count one by one, the others as one burden.
+
+    ``own(f)`` is w of a variant of frequency f: the burden has the frequency of its variants together. None: means.
+    """
     p, weight = [], []
     low = [j for j in range(len(U)) if mac[j] <= threshold]
     if len(low) < 2:
@@ -82,8 +119,8 @@ def acat_v(U, V, w, maf, mac, threshold=10):
         x = np.zeros(len(U))
         x[low] = w[low]
         p.append(float(stats.chi2.sf((x @ U) ** 2 / (x @ V @ x), 1)))
-        f = np.mean(maf[low])
-        weight.append(np.mean(w[low]) ** 2 * f * (1 - f))
+        f, x = (np.mean(maf[low]), np.mean(w[low])) if own is None else (np.sum(maf[low]), own(np.sum(maf[low])))
+        weight.append(x**2 * f * (1 - f))
     for j in range(len(U)):
         if j not in low:
             p.append(float(stats.chi2.sf(U[j] ** 2 / V[j, j], 1)))

@@ -127,3 +127,28 @@ def permutation_p(statistic, e, rng, n_permutations, strata=None):
     observed = statistic(e)
     k = sum(statistic(permuted(e, rng, strata)) >= observed * (1 - 1e-9) for _ in range(n_permutations))
     return (1 + k) / (1 + n_permutations)
+
+
+def conditional_bernoulli(mu, k):
+    """Every set of k cases and its probability given their number: the product of the odds of its members."""
+    sets = list(itertools.combinations(range(len(mu)), k))
+    odds = np.array([np.prod([mu[i] / (1 - mu[i]) for i in members]) for members in sets])
+    return sets, odds / odds.sum()
+
+
+def conditional_p(statistic, mu, case, strata=None):
+    """P(statistic(y*) >= statistic(y)) over all y* with as many cases in every stratum, weighed by their odds."""
+    strata = np.zeros(len(mu), int) if strata is None else strata
+    parts = []
+    for s in np.unique(strata):
+        where = np.flatnonzero(strata == s)
+        sets, probability = conditional_bernoulli(mu[where], int(case[where].sum()))
+        parts.append([(where[list(members)], p) for members, p in zip(sets, probability, strict=True)])
+    observed, total = statistic(case.astype(float)), 0.0
+    for chosen in itertools.product(*parts):
+        y = np.zeros(len(mu))
+        for members, _ in chosen:
+            y[members] = 1.0
+        if statistic(y) >= observed * (1 - SAME):
+            total += np.prod([p for _, p in chosen])
+    return total

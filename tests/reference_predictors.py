@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 
-from predictors.base import BlockStatistics
+from locomass_predictors.base import BlockStatistics
 
 
 def correlation_by_hand(G):
@@ -171,6 +171,28 @@ def lassosum2_by_definition(R, beta_hat, delta, lambdas, tolerance):
                 break
         path.append(list(w))
     return np.array(path)
+
+
+def outside_fold_by_definition(Z, y, folds, k):
+    """Correlations of the variants, and of each with the trait (of variance 1), in the people outside a fold."""
+    rest = [i for i in range(len(y)) if folds[i] != k]
+    R = np.array([[Z[rest, i] @ Z[rest, j] for j in range(Z.shape[1])] for i in range(Z.shape[1])])
+    length = np.sqrt(np.diag(R))
+    return R / np.outer(length, length), np.array([Z[rest, j] @ y[rest] for j in range(Z.shape[1])]) / length
+
+
+def clump_by_definition(beta_hat, n, R, position, r2, window):
+    """Which variants are kept, one at a time: the smallest p-value of those left keeps itself, removes its clump."""
+    from scipy.stats import norm
+
+    z = [np.sqrt(n[j] * beta_hat[j] ** 2 / (1 - beta_hat[j] ** 2)) for j in range(len(n))]
+    left, kept = set(range(len(n))), set()
+    while left:
+        best = min(left, key=lambda j: (norm.logsf(z[j]), j))
+        kept.add(best)
+        clump = {j for j in left if abs(position[j] - position[best]) <= window and float(R[best, j]) ** 2 > r2}
+        left -= clump | {best}
+    return np.array([j in kept for j in range(len(n))])
 
 
 def stacked_ridge_by_definition(dosages, chromosomes, y, X, h_grid, folds, *, nested=False):

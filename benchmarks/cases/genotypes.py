@@ -14,10 +14,12 @@ import pandas as pd
 from benchmarks.cases.base import Case
 from benchmarks.data import SAMPLES, VARIANTS
 from benchmarks.measure import Array, Result, run_command
-from pipeline.io.plink import Fileset, open_fileset, read_packed_rows
-from pipeline.kernels.packed import count_genotypes, scan_carriers
-from pipeline.kernels.score_statistics import project_columns, weighted_squares
-from pipeline.kernels.tails import chi2_logsf
+from locomass.gene_tests.tails import chi2_logsf
+from locomass.genotypes.bed import row_bytes
+from locomass.genotypes.fileset import Fileset, open_fileset
+from locomass.genotypes.labelled import open_genotypes
+from locomass.genotypes.packed import count_genotypes, scan_carriers
+from locomass.genotypes.products import project_columns, weighted_squares
 
 PIECE = 4 << 20  # packed bytes scanned at a time
 DENSE = 500  # variants that the dense methods hold at a time
@@ -36,10 +38,11 @@ def null_model(bed: Path, n_traits: int = 1) -> tuple[Array, Array, Array]:
 
 def packed_pieces(fileset: Fileset, rows: Array) -> Iterator[Array]:
     """Packed rows in pieces that stay in the processor's cache."""
-    step = max(1, PIECE // fileset.beds[0].row_bytes)
-    buffer = np.empty((min(step, len(rows)), fileset.beds[0].row_bytes), np.uint8)
+    width = row_bytes(fileset.n_samples)
+    step = max(1, PIECE // width)
+    buffer = np.empty((min(step, len(rows)), width), np.uint8)
     for start in range(0, len(rows), step):
-        yield read_packed_rows(fileset.beds, rows[start : start + step], buffer)
+        yield fileset.select(rows[start : start + step]).packed(buffer)
 
 
 def pass_over(fileset: Fileset, rows: Array, residual: Array, Q: Array) -> tuple[Array, ...]:
@@ -104,7 +107,7 @@ def pandas_plink_singles(bed: Path) -> Callable[[], Result]:
     residual, Q, sigma2 = null_model(bed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        view = open_fileset(bed).view
+        view = open_genotypes(bed)
     m = min(PANDAS_PLINK, view.sizes["variant"])
 
     def run() -> Result:

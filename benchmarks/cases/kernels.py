@@ -13,11 +13,11 @@ from benchmarks.cases.base import Case
 from benchmarks.cases.genotypes import null_model, packed_pieces, pass_over
 from benchmarks.data import SAMPLES, SCALING_SAMPLES, SCALING_VARIANTS, VARIANTS
 from benchmarks.measure import Array, Result
-from pipeline.gene_tests.base import ScoreStatistics
-from pipeline.gene_tests.registry import evaluate
-from pipeline.io.plink import open_fileset
-from pipeline.io.plink_write import pack_carriers
-from pipeline.kernels.packed import scan_carriers
+from locomass.gene_tests.base import ScoreStatistics
+from locomass.gene_tests.registry import evaluate
+from locomass.genotypes.fileset import open_fileset
+from locomass.genotypes.packed import scan_carriers
+from locomass.genotypes.write_bed import pack_carriers
 
 RATE_BYTES = 64 << 20  # per class of frequency: far more than the processor's own cache
 CLASSES = {

@@ -13,9 +13,9 @@ import pandas as pd
 from benchmarks.cases.base import Case
 from benchmarks.data import COMMON, SAMPLES
 from benchmarks.measure import Result, run_command
-from pipeline.io.plink import Fileset, open_fileset
-from pipeline.kernels.packed import add_weighted_dosage, decode_dosage
-from predictors.ld import correlation_from_dosage
+from locomass.genotypes.fileset import Fileset, open_fileset
+from locomass.genotypes.packed import add_weighted_dosage, decode_dosage
+from locomass_predictors.ld import correlation_from_dosage
 
 PIECE = 1024  # variants read at a time
 LD_VARIANTS = 1_000
@@ -34,7 +34,7 @@ def packed_scores(bed: Path) -> Callable[[], Result]:
             rows = np.flatnonzero(chromosome == c + 1)
             for start in range(0, len(rows), PIECE):
                 piece = rows[start : start + PIECE]
-                add_weighted_dosage(fileset.read_packed(piece), fileset.n_samples, weights[piece], scores[c])
+                add_weighted_dosage(fileset.select(piece).packed(), fileset.n_samples, weights[piece], scores[c])
         return {"score": scores.sum(axis=0)[:, 0]}
 
     return run
@@ -66,7 +66,7 @@ def packed_ld(bed: Path) -> Callable[[], Result]:
     def run() -> Result:
         dosage = np.empty((m, fileset.n_samples), np.float32)
         everyone = np.arange(fileset.n_samples, dtype=np.int32)
-        decode_dosage(fileset.read_packed(np.arange(m)), everyone, fileset.n_samples, dosage)
+        decode_dosage(fileset.select(np.arange(m)).packed(), everyone, fileset.n_samples, dosage)
         return {"r": np.asarray(correlation_from_dosage(dosage.T), float)[0]}
 
     return run

@@ -11,10 +11,11 @@ from numba.typed import List as TypedList
 
 from benchmarks.cases.base import Case
 from benchmarks.measure import Result
-from pipeline.gene_tests.groupings import Search
-from pipeline.gene_tests.permutation import CarrierGenotypes, IndividualTrait, search_individuals
-from pipeline.gene_tests.resampling import Resampling
-from predictors.ldpred2 import sweep_blocks
+from locomass.gene_tests.groupings import Search
+from locomass.gene_tests.permutation import CarrierGenotypes, search_individuals
+from locomass.gene_tests.permutation_trait import IndividualTrait
+from locomass.gene_tests.resampling import Resampling
+from locomass_predictors.gibbs import sweep_blocks
 
 VARIANTS, SAMPLES, PERMUTATIONS = 67, 2_000, 100_000
 BLOCKS, BLOCK, GENOME, SWEEPS = 300, 700, 1_050_000, 12
@@ -37,7 +38,7 @@ def step_up(folder: Path) -> Callable[[], Result]:
         resampling = Resampling(max_permutations=permutations, exceedances=permutations)
         chosen = Search("step-up", None, "both", "data", "empirical")
         found = search_individuals(genotypes, trait, [chosen], resampling)["step-up"]
-        assert found.detail["permutations"][0] == permutations
+        assert found.detail.permutations[0] == permutations
 
     def run() -> Result:
         search(PERMUTATIONS)

@@ -17,15 +17,16 @@ from benchmarks.cases.base import Case
 from benchmarks.cases.genotypes import null_model
 from benchmarks.data import SAMPLES, VARIANTS
 from benchmarks.measure import ROOT, Result, run_command
-from pipeline.config import RunConfig, load_config
-from pipeline.io.catalogue import open_catalogue
-from pipeline.io.plink import open_fileset
-from pipeline.kernels.packed import decode_dosage
-from pipeline.plan import RunDirectory
-from pipeline.run import Resources, run_study
-from pipeline.stages.meta import run_meta
-from pipeline.stages.meta.tasks import plan_tasks
-from pipeline.study import StudyRun
+from locomass.commands.outcome import Resources
+from locomass.commands.run import run_study
+from locomass.commands.study import StudyRun
+from locomass.config import RunConfig, load_config
+from locomass.genotypes.fileset import open_fileset
+from locomass.genotypes.packed import decode_dosage
+from locomass.meta import run_meta
+from locomass.meta.tasks import plan_tasks
+from locomass.run.directory import RunDirectory
+from locomass.tables.catalogue import open_catalogue
 
 GENES_CHECKED = 20
 
@@ -79,7 +80,7 @@ def check_tests(table: Path, config: Path, bed: Path) -> None:
         low, high = int(sets.offsets[g]), int(sets.offsets[g + 1])
         dosage = np.empty((high - low, fileset.n_samples), np.float32)
         everyone = np.arange(fileset.n_samples, dtype=np.int32)
-        decode_dosage(fileset.read_packed(np.arange(low, high)), everyone, fileset.n_samples, dosage)
+        decode_dosage(fileset.select(np.arange(low, high)).packed(), everyone, fileset.n_samples, dosage)
         G = dosage.T.astype(float)
         maf = G.mean(axis=0) / 2
         G = G[:, (maf > 0) & (maf <= 0.01)]
@@ -127,7 +128,7 @@ def prepare_tests(name: str, tests: str, folder: Path) -> Callable[[], Result]:
 
 def command_line(*arguments: str) -> list[str]:
     """Return the command that runs `locomass` from the checkout."""
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from pipeline.cli import main; main()"
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from locomass.cli import main; main()"
     return [sys.executable, "-c", code, *arguments]
 
 

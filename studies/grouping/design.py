@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.simulate.pool import Haplotypes, draw_cases, draw_people, simulate_haplotype_pool
+from locomass.simulate.pool import Haplotypes, draw_cases, draw_people, simulate_haplotype_pool
 
 Floats = NDArray[np.float64]
 Booleans = NDArray[np.bool_]

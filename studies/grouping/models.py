@@ -8,13 +8,14 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.gene_tests.base import ScoreStatistics
-from pipeline.gene_tests.groupings import Groupings, Search, build_groupings
-from pipeline.gene_tests.permutation import CarrierGenotypes, IndividualTrait, search_individuals
-from pipeline.gene_tests.registry import evaluate
-from pipeline.gene_tests.resampling import Resampling
-from pipeline.gene_tests.step_up import search_statistics
-from pipeline.simulate.pool import Haplotypes
+from locomass.gene_tests.base import ScoreStatistics
+from locomass.gene_tests.groupings import Groupings, Search, build_groupings
+from locomass.gene_tests.permutation import CarrierGenotypes, search_individuals
+from locomass.gene_tests.permutation_trait import IndividualTrait
+from locomass.gene_tests.registry import evaluate
+from locomass.gene_tests.resampling import Resampling
+from locomass.gene_tests.step_up import search_statistics
+from locomass.simulate.pool import Haplotypes
 from studies.grouping.design import Sample
 
 Floats = NDArray[np.float64]

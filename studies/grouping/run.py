@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from pipeline.errors import InputError
-from pipeline.simulate.pool import Haplotypes
+from locomass.errors import InputError
+from locomass.simulate.pool import Haplotypes
 from studies.grouping.design import (
     EFFECTS,
     GENE_SIZES,

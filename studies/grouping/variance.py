@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 from scipy.stats import norm, rankdata
 from threadpoolctl import threadpool_limits
 
-from pipeline.gene_tests.groupings import MAX_SUBSET_VARIANTS, Groupings, Search, build_groupings, build_subsets
-from pipeline.gene_tests.permutation import IndividualTrait, search_individuals
-from pipeline.gene_tests.resampling import Resampling
-from pipeline.kernels.step_up import search_step_up
-from pipeline.simulate.pool import Haplotypes, draw_cases, draw_people
+from locomass.gene_tests.groupings import MAX_SUBSET_VARIANTS, Groupings, Search, build_groupings, build_subsets
+from locomass.gene_tests.permutation import search_individuals
+from locomass.gene_tests.permutation_trait import IndividualTrait
+from locomass.gene_tests.resampling import Resampling
+from locomass.gene_tests.step_up_kernel import search_step_up
+from locomass.simulate.pool import Haplotypes, draw_cases, draw_people
 from studies.grouping.design import GENE_SIZES, N_HAPLOTYPES, N_PEOPLE, SCENARIOS, draw_effects, make_pools
 from studies.grouping.models import ALPHA, collect_carriers
 from studies.grouping.summary import Difference, null_interval

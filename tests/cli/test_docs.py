@@ -1,6 +1,6 @@
 """Every command, Python block and configuration of README.md and docs/ is run or read; the notebook is run too.
 
-A ``console`` block stands below a comment ``<!-- commands: FOLDER [slow] -->``: FOLDER says what the working directory
+A ``console`` block follows ``<!-- commands: FOLDER [ci|slow] -->``: FOLDER says what the working directory
 holds (``golden``: a copy of tests/golden/data; ``demo``: the simulated data; ``empty``: nothing). The blocks of a page
 with the same comment run one after the other in one directory, then the ``python`` blocks below ``<!-- python -->``.
 """
@@ -20,10 +20,10 @@ import msgspec
 import pytest
 import yaml
 
-from pipeline import cli, schema
-from pipeline.config import RunConfig
-from pipeline.gene_tests import registry
-from pipeline.schema import BUNDLE_TABLES, CONDITIONAL, TableSchema
+from locomass import cli, schema
+from locomass.config import RunConfig
+from locomass.gene_tests import registry
+from locomass.schema import BUNDLE_TABLES, CONDITIONAL, TableSchema
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "data"
@@ -38,7 +38,7 @@ class Scenario:
 
     page: str
     folder: str
-    slow: bool
+    marker: str
     commands: list[str] = field(default_factory=list)
     python: list[str] = field(default_factory=list)
 
@@ -63,7 +63,7 @@ def read_scenarios() -> list[Scenario]:
             kind, _, words = comment.partition(": ")
             if language == "console" and kind == "commands":
                 last = found.setdefault(
-                    (page.name, words), Scenario(page.name, words.split()[0], words.endswith("slow"))
+                    (page.name, words), Scenario(page.name, words.split()[0], " ".join(words.split()[1:]))
                 )
                 last.commands += read_commands(text)
             elif language == "python" and kind == "python" and last:
@@ -72,7 +72,8 @@ def read_scenarios() -> list[Scenario]:
 
 
 SCENARIOS = [
-    pytest.param(s, id=f"{s.page}-{s.folder}", marks=[pytest.mark.slow] if s.slow else []) for s in read_scenarios()
+    pytest.param(s, id=f"{s.page}-{s.folder}", marks=[getattr(pytest.mark, s.marker)] if s.marker else [])
+    for s in read_scenarios()
 ]
 
 
@@ -85,7 +86,7 @@ def working_directory(tmp_path, monkeypatch):
             for path in GOLDEN.glob("*.*"):
                 shutil.copy(path, tmp_path / path.name)
         elif kind == "demo":
-            from pipeline.simulate.study import simulate_demo
+            from locomass.simulate.study import simulate_demo
 
             simulate_demo(tmp_path / "data")
         else:
@@ -157,7 +158,7 @@ def test_formats_name_every_column_of_a_result_table(table):
 @pytest.mark.parametrize("table", BUNDLE_TABLES, ids=lambda t: t.name)
 def test_formats_name_every_column_of_a_bundle(table):
     text = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8").split("\n## The study bundle\n")[1]
-    items = re.split(r"^- ", text.split("\n\n`pipeline")[0], flags=re.M)
+    items = re.split(r"^- ", text.split("\n\n`locomass")[0], flags=re.M)
     (item,) = (x for x in items if x.startswith(f"`{table.name}"))
     assert {c.name for c in table.columns} <= set(re.findall(r"`(\w+)`", item))
 
@@ -195,6 +196,7 @@ def test_configurations_are_read():
     assert read >= 5
 
 
+@pytest.mark.ci
 def test_notebook_runs(capsys):
     import matplotlib
 

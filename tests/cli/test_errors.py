@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from pipeline import cli
+from locomass import cli
 from tests.factories import Study, make_study, write_meta_config
 
 
@@ -112,14 +113,15 @@ def mark_cases(study):
 TESTS = {"names": ["burden"], "max_maf": [0.05], "weights": ["flat"]}
 CASES = {
     "unknown annotation in a mask": Case(
-        ("masks.txt line 2", "'missence'", "LoF, missense, synonymous"), files=edit("masks.txt", "missense", "missence")
+        ("masks.txt line 1", "'missence'", "LoF, missense, synonymous", "did you mean 'missense'"),
+        files=rewrite("masks.txt", lambda text: b"M1 missence\n"),
     ),
     "no sample in common": Case(
         ("pheno.tsv", ".fam", "Fstudy0000", "Fother0000"),
         files=rewrite("pheno.tsv", lambda text: text.replace(b"study0", b"other0")),
     ),
     "families differ": Case(
-        ("pheno.tsv", "drop FID"), files=rewrite("pheno.tsv", lambda text: text.replace(b"Fstudy", b"study"))
+        ("pheno.tsv", "drop FID"), files=rewrite("pheno.tsv", lambda text: text.replace(b"Fstudy", b"Gstudy"))
     ),
     "chromosomes do not meet": Case(
         ("no chromosome is shared", "11, 12, 13", "sets.txt has 1, 2, 3"),
@@ -146,26 +148,8 @@ CASES = {
     "constant covariate": Case(
         ("covariates are singular", "'five'", "remove one"), study=add_covariate("five", lambda s: np.full(s.n, 5.0))
     ),
-    "constant trait": Case(("trait 'y'", "constant"), study=set_trait("y", 4.2)),
-    "no cases": Case(("trait 'cc'", "no cases"), study=set_trait("cc", 0)),
-    "no controls": Case(("trait 'cc'", "no controls"), study=set_trait("cc", 1)),
-    "trait without any value": Case(
-        ("'y'",),
-        study=lambda s: s.traits.update(y=np.full(s.n, np.nan)),
-    ),
-    "cases separated by a covariate": Case(
-        ("trait 'cc'", "separat", "remove or merge"),
-        study=add_covariate("marker", mark_cases),
-    ),
     "constant prediction": Case(
-        ("trait 'y'", "LOCO prediction is constant"), study=lambda s: s.loco.__setitem__(slice(None), 1.0)
-    ),
-    "constant prediction of a binary trait": Case(
-        ("trait 'cc'", "LOCO prediction is constant"),
-        study=lambda s: (only_cc(s), s.loco.__setitem__(slice(None), 1.0)),
-    ),
-    "prediction that is the trait": Case(
-        ("trait 'z'", "prediction"), study=lambda s: s.loco.__setitem__(slice(None), s.traits["z"])
+        ("'y'", "LOCO prediction is constant"), study=lambda s: s.loco.__setitem__(slice(None), 1.0)
     ),
     "prediction lacks a chromosome": Case(
         ("chromosome 3", "1, 2"), files=rewrite("all.loco", lines(lambda rows: rows[:-1]))
@@ -204,10 +188,6 @@ CASES = {
     "variant twice": Case(
         ("geno.bim", "lines 1 and 2"), files=rewrite("geno.bim", lines(lambda r: [r[0], r[0], *r[2:]]))
     ),
-    "variant twice in a gene": Case(
-        ("sets.txt", "listed twice"),
-        files=rewrite("sets.txt", lines(lambda r: [r[0].strip() + b"," + r[0].split(b",")[-1], *r[1:]])),
-    ),
     "gene twice": Case(
         ("sets.txt", "GENE1", "lines 1 and 2"), files=rewrite("sets.txt", lines(lambda r: [r[0], r[0], *r[2:]]))
     ),
@@ -232,8 +212,55 @@ CASES = {
         files=lambda f: (f / "gone.txt").write_text("".join(f"Fstudy{i:04d} study{i:04d}\n" for i in range(60))),
         config={"remove_samples": "gone.txt"},
     ),
-    "no traits": Case(("phenotypes", "quantitative or binary"), config={"phenotypes": {"file": "pheno.tsv"}}),
+    "no traits": Case(
+        ("phenotypes", "quantitative, binary or time_to_event"), config={"phenotypes": {"file": "pheno.tsv"}}
+    ),
 }
+
+
+#: mistakes that cost a trait, and no other
+UNFIT = {
+    "constant trait": Case(("trait 'y'", "constant"), study=set_trait("y", 4.2)),
+    "no cases": Case(("trait 'cc'", "no cases"), study=set_trait("cc", 0)),
+    "no controls": Case(("trait 'cc'", "no controls"), study=set_trait("cc", 1)),
+    "trait without any value": Case(
+        ("'y'",),
+        study=lambda s: s.traits.update(y=np.full(s.n, np.nan)),
+    ),
+    "cases separated by a covariate": Case(
+        ("trait 'cc'", "separat", "remove or merge"),
+        study=add_covariate("marker", mark_cases),
+    ),
+    "constant prediction of a binary trait": Case(
+        ("trait 'cc'", "LOCO prediction is constant"),
+        study=lambda s: (only_cc(s), s.loco.__setitem__(slice(None), 1.0)),
+    ),
+    "prediction that is the trait": Case(
+        ("trait 'z'", "prediction"), study=lambda s: s.loco.__setitem__(slice(None), s.traits["z"])
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_run__a_trait_that_cannot_be_fitted_costs_that_trait(name, locomass, tmp_path):
+    case = UNFIT[name]
+    study = make_study(1, n=60)
+    case.study(study)
+    config = study.write(tmp_path / "in", **case.config)
+    out = tmp_path / "out"
+    code, stdout, stderr = locomass("denoise", config, "--out", out, "--threads", 1)
+    trait = next(text.split("'")[1] for text in case.expected if "'" in text)
+    if list(study.traits) == [trait]:
+        assert_one_message(code, stdout, stderr, out, case.expected)
+        return
+    assert code == 3, stderr
+    assert "Traceback" not in stdout + stderr
+    models = pd.read_csv(out / "null_models.tsv", sep="\t")
+    (reason,) = set(models.loc[models["trait"] == trait, "note"])
+    for text in case.expected:
+        assert text.replace(f"trait '{trait}'", "").strip() in f"'{trait}' {reason}"
+        assert text in stderr
+    assert models.loc[models["trait"] != trait, "note"].isna().all()
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -264,10 +291,10 @@ def test_a_later_error_leaves_earlier_results_alone(locomass, tmp_path):
     out = tmp_path / "out"
     assert locomass("score-statistics", config, "--out", out, "--threads", 1)[0] == 0
     before = {p: p.read_bytes() for p in (out / "bundle").rglob("*") if p.is_file()}
-    study.traits["y"] = np.ones(60)
+    study.covariates["five"] = np.full(60, 5.0)  # no trait can be fitted
     study.write(tmp_path / "in")
     code, stdout, stderr = locomass("score-statistics", config, "--out", out, "--threads", 1)
-    assert_one_message(code, stdout, stderr, out, ("trait 'y'",))
+    assert_one_message(code, stdout, stderr, out, ("covariates are singular", "'five'"))
     assert {p: p.read_bytes() for p in (out / "bundle").rglob("*") if p.is_file()} == before
 
 
@@ -321,7 +348,8 @@ def test_check__finds_the_same_mistakes(locomass, tmp_path):
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
-    from pipeline.run import Resources, run_study
+    from locomass.commands.outcome import Resources
+    from locomass.commands.run import run_study
 
     folder = tmp_path_factory.mktemp("study")
     study = make_study(1, n=60, loco=False)
@@ -341,7 +369,7 @@ def test_meta__genes_of_another_naming(bundle, locomass, tmp_path):
     [
         ([], ("meta.yaml", "studies", "--study")),
         (["nowhere/bundle"], ("meta.yaml", "nowhere/bundle", "locomass run")),
-        (["SELF", "SELF"], ("study 'study' stands twice",)),
+        (["SELF", "SELF"], ("study 'study' is given twice",)),
     ],
 )
 def test_meta__studies_that_cannot_be_combined(bundle, studies, expected, locomass, tmp_path):

@@ -50,10 +50,11 @@ def wheel(source, tmp_path_factory):
 
 def test_wheel__holds_every_module_and_the_parts_of_the_report(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
-    files = [p for name in ("pipeline", "predictors") for p in (ROOT / name).rglob("*.*")]
-    wanted = {str(p.relative_to(ROOT)) for p in files if p.suffix in (".py", ".html", ".css", ".js", ".typed")}
+    files = [p for name in ("pipeline", "predictors") for p in (ROOT / name).glob("locomass*/**/*.*")]
+    suffixes = (".py", ".html", ".css", ".js", ".typed")
+    wanted = {"/".join(p.relative_to(ROOT).parts[1:]) for p in files if p.suffix in suffixes}
     assert wanted <= names
-    assert {n.split("/")[0] for n in names} == {"pipeline", "predictors", "locomass-0.1.0.dist-info"}
+    assert {n.split("/")[0] for n in names} == {"locomass", "locomass_predictors", "locomass-0.1.0.dist-info"}
 
 
 def test_wheel__says_what_it_is(wheel):
@@ -67,7 +68,7 @@ def test_wheel__says_what_it_is(wheel):
     ):
         assert line in metadata.splitlines()
     assert "# locomass" in metadata  # the README is the long description
-    assert b"locomass = pipeline.cli:main" in archive.read("locomass-0.1.0.dist-info/entry_points.txt")
+    assert b"locomass = locomass.cli:main" in archive.read("locomass-0.1.0.dist-info/entry_points.txt")
 
 
 def test_sdist__builds_the_same_wheel(source, wheel, tmp_path):
@@ -83,8 +84,8 @@ def test_wheel__runs_without_the_sources(wheel, tmp_path):
     """Unpacked, in place of the sources: the command line, and the page that is made of files of the package."""
     subprocess.run([sys.executable, "-m", "zipfile", "-e", str(wheel), str(tmp_path / "lib")], check=True)
     code = (
-        "import pipeline, pipeline.report.page as page; from pipeline.cli import cli;"
-        f"assert pipeline.__file__.startswith({str(tmp_path / 'lib')!r}), pipeline.__file__;"
+        "import locomass, locomass.report.page as page; from locomass.cli import cli;"
+        f"assert locomass.__file__.startswith({str(tmp_path / 'lib')!r}), locomass.__file__;"
         "assert all((page.HERE / name).exists() for name in (*page.SCRIPTS, 'page.html', 'style.css'));"
         "cli(['--help'], prog_name='locomass')"
     )

@@ -13,9 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.report.page import write_report
-from pipeline.run import Resources, run_conditional_analysis, run_meta_analysis, run_study
-from pipeline.schema import GENE_TESTS, PERMUTATION_TESTS
+from locomass.commands.conditional import run_conditional_analysis
+from locomass.commands.meta import run_meta_analysis
+from locomass.commands.outcome import Resources
+from locomass.commands.run import run_study
+from locomass.report.page import write_report
+from locomass.schema import GENE_TESTS, PERMUTATION_TESTS
 from tests.factories import make_study, write_meta_config
 
 webdriver = pytest.importorskip("selenium.webdriver")
@@ -67,7 +70,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_meta_analysis(config, bundles, folder / "out", Resources(threads=1), "meta")
     run_conditional_analysis(config, bundles, "auto", 0.05, folder / "out")
     write_searches(folder / "out")
-    return write_report(folder / "out", bundles)
+    return write_report(folder / "out")
 
 
 def write_searches(folder: Path) -> None:
@@ -253,6 +256,30 @@ def test_gene_page__variants_masks_drivers_and_conditional_tests(browser, report
     check_quiet(browser)
 
 
+@pytest.mark.parametrize("fragment", ["gene/%E0%A4%A", "gene/%", "gene/", "gene/%zz%00", "%E0%A4%A", "gene"])
+def test_48_a_broken_fragment_opens_the_page_as_without(browser, report, fragment):
+    open_page(browser, report)
+    browser.get(f"{report.as_uri()}?again#{fragment}")
+    wait_for(lambda: browser.execute_script("return document.body.dataset.genes") == "ready")
+    assert browser.find_element("tag name", "main").is_displayed()
+    assert not browser.find_element("id", "gene-page").is_displayed()
+    browser.execute_script("location.hash = '#gene/GENE2'")
+    wait_for(lambda: browser.find_element("id", "gene-page").is_displayed())
+    check_quiet(browser)
+
+
+@pytest.mark.parametrize("name", ["__proto__", "toString", "constructor", "<img src=x onerror=alert(1)>", "no gene"])
+def test_48_a_gene_that_is_not_there_is_told(browser, report, name):
+    open_page(browser, report)
+    browser.execute_script("location.hash = '#gene/' + encodeURIComponent(arguments[0])", name)
+    page = browser.find_element("id", "gene-page")
+    wait_for(lambda: page.is_displayed())
+    assert "No row of this page is of this gene" in page.text
+    assert page.find_elements("css selector", "img") == []
+    check_quiet(browser)
+
+
+@pytest.mark.ci
 def test_searches__stand_in_the_table_and_on_the_page_of_a_gene(browser, report):
     open_page(browser, report)
     browser.find_element("id", "find").send_keys("groupings (permutation)")
@@ -319,7 +346,7 @@ def write_large_table(folder: Path, n: int, tests: int) -> None:
 def test_large_report__opens_with_every_row_and_every_gene(browser, tmp_path, n):
     """Genes x 10 tests; the 20,000 genes of an exome are slow to write, not to open."""
     write_large_table(tmp_path, n, 10)
-    path = write_report(tmp_path, [])
+    path = write_report(tmp_path)
     seconds = min(open_page(browser, path) for _ in range(2))
     print(f"{n:,} genes x 10 tests: {path.stat().st_size / 1e6:.1f} MB, opens in {seconds:.2f} s")
     assert path.stat().st_size < 5e6 + 700 * n

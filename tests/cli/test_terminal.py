@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import cli
-from pipeline.plan import read_status
-from pipeline.run import Resources, run_study
-from pipeline.terminal import align_columns
+from locomass import cli
+from locomass.cli.terminal import align_columns
+from locomass.commands.outcome import Resources
+from locomass.commands.run import run_study
+from locomass.run.directory import read_status
+from locomass.run.lock import hold_lock
 from tests.factories import make_study, write_meta_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,6 +83,7 @@ def test_json__of_a_stage(study, locomass, tmp_path, command):
     assert (found["command"], found["report"], found["results"]) == (command, None, str(tmp_path / "out"))
 
 
+@pytest.mark.ci
 def test_json__of_a_meta_analysis_inspect_certify_and_conditional(study, locomass, tmp_path):
     config, out = study
     meta = config.parents[1] / "meta.yaml"
@@ -159,11 +162,8 @@ def test_json__of_an_error(locomass, tmp_path, monkeypatch, words, code, kind, m
 
 def test_json__of_a_run_that_finds_the_folder_locked(study, locomass):
     config, out = study
-    (out / ".lock").write_text(json.dumps({"host": "elsewhere", "pid": 1}))
-    try:
+    with hold_lock(out):
         code, text, _ = locomass("run", config, "--out", out, "--json", "--quiet")
-    finally:
-        (out / ".lock").unlink()
     assert code == 75
     assert parse(text)["status"] == "locked"
 
@@ -206,7 +206,7 @@ def test_table__plain_text_is_aligned():
 def in_terminal(words, **environment):
     """Run the command with a terminal on stdout and stderr; return what it wrote there."""
     leader, follower = pty.openpty()
-    code = "import sys; from pipeline.cli import main; sys.argv = ['locomass', *sys.argv[1:]]; main()"
+    code = "import sys; from locomass.cli import main; sys.argv = ['locomass', *sys.argv[1:]]; main()"
     clean = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR", "TERM")}
     process = subprocess.Popen(
         [sys.executable, "-c", code, *map(str, words)], stdout=follower, stderr=follower, stdin=follower,
@@ -227,6 +227,7 @@ def in_terminal(words, **environment):
     return written.decode()
 
 
+@pytest.mark.ci
 def test_terminal__bars_and_colours_and_none_with_no_color(study, tmp_path):
     config, out = study
     shown = in_terminal(["run", config, "--out", tmp_path / "a", "--threads", 1])
@@ -240,9 +241,10 @@ def test_terminal__bars_and_colours_and_none_with_no_color(study, tmp_path):
     assert not CONTROL.search(dumb.replace("\r\n", "\n"))
 
 
+@pytest.mark.ci
 def test_no_terminal__no_control_characters(study, tmp_path):
     config, _ = study
-    code = "import sys; from pipeline.cli import main; sys.argv = ['locomass', *sys.argv[1:]]; main()"
+    code = "import sys; from locomass.cli import main; sys.argv = ['locomass', *sys.argv[1:]]; main()"
     done = subprocess.run(
         [sys.executable, "-c", code, "run", str(config), "--out", str(tmp_path / "out"), "--workers", "1"],
         capture_output=True, text=True, check=True, timeout=600, env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -255,7 +257,7 @@ def test_no_terminal__no_control_characters(study, tmp_path):
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion__a_script_for_every_shell(shell, tmp_path):
-    code = "from pipeline.cli import cli; cli(prog_name='locomass')"
+    code = "from locomass.cli import cli; cli(prog_name='locomass')"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "_LOCOMASS_COMPLETE": f"{shell}_source"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
     assert "_LOCOMASS_COMPLETE" in done.stdout, done.stderr
@@ -266,7 +268,7 @@ def test_completion__a_script_for_every_shell(shell, tmp_path):
     [("locomass sco", "score-statistics"), ("locomass config sh", "show"), ("locomass run --log", "--log-level")],
 )
 def test_completion__of_commands_and_options(typed, offered):
-    code = "from pipeline.cli import cli; cli(prog_name='locomass')"
+    code = "from locomass.cli import cli; cli(prog_name='locomass')"
     words = typed.split()
     environment = {
         **os.environ, "PYTHONPATH": str(ROOT), "_LOCOMASS_COMPLETE": "bash_complete", "COMP_WORDS": typed,

@@ -1,4 +1,4 @@
-"""Golden cohorts to run on clusters, and tables to compare byte for byte."""
+"""Golden cohorts to run on clusters, and tables to compare byte for byte. The tests of this folder are left to CI."""
 
 from __future__ import annotations
 
@@ -20,6 +20,14 @@ GOLDEN = ROOT / "tests" / "golden" / "data"
 START_SLURM = Path(__file__).parent / "start_slurm.sh"
 CANNOT_INSTALL = 77
 TABLES = ("gene_tests.parquet", "gene_tests.tsv.gz", "single_variants.parquet", "mask_audit.tsv", "null_models.tsv")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what this folder holds: whole runs in processes of their own, which are killed and resumed."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent) and not item.get_closest_marker("slurm"):
+            item.add_marker("ci")
 
 
 @pytest.fixture(scope="session")

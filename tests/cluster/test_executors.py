@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cluster import LOST, ClusterExecutor, _set_up, dashboard_link, open_executor
-from pipeline.errors import FormatError, LocomassError
+from locomass.errors import FormatError, LocomassError
+from locomass.executors import open_executor
+from locomass.executors.workers import LOST, ClusterExecutor, set_up_workers
 
 
 def square(x: int) -> int:
@@ -70,7 +71,7 @@ def test_results_are_in_order_and_every_step_is_told(local):
     steps: list[int] = []
     assert local.run(square, list(range(250)), lambda: steps.append(1)) == [x * x for x in range(250)]
     assert len(steps) == 250
-    assert dashboard_link(local).startswith("http://")
+    assert local.dashboard.startswith("http://")
 
 
 def test_blas_has_one_thread(local):
@@ -133,9 +134,9 @@ def test_a_worker_near_its_walltime_finishes_its_batch_and_takes_no_other(tmp_pa
         running = pool.submit(ClusterExecutor(client).run, work_until_told, [tmp_path] * 3)
         await_file(tmp_path / "begun")
         (first,) = client.run(os.getpid).values()
-        _set_up(client, lifetime=0.1)
+        set_up_workers(client, lifetime=0.1)
         await_file(tmp_path / "paused")
-        _set_up(client)  # the workers to come live for ever
+        set_up_workers(client)  # the workers to come live for ever
         cluster.scale(2)
         (tmp_path / "go").touch()
         processes = running.result()
@@ -169,7 +170,7 @@ def test_a_scheduler_that_dies_is_an_error_that_says_how_to_go_on(running, tmp_p
 def test_a_scheduler_without_workers_is_an_error(monkeypatch, tmp_path):
     from distributed import LocalCluster
 
-    monkeypatch.setattr("pipeline.cluster.WORKER_SECONDS", 0.3)
+    monkeypatch.setattr("locomass.executors.scheduler.WORKER_SECONDS", 0.3)
     with (
         LocalCluster(n_workers=0, dashboard_address=":0") as cluster,
         pytest.raises(LocomassError, match="has no worker; start one with `dask worker"),

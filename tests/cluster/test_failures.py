@@ -16,9 +16,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pipeline import run as run_module
-from pipeline.errors import InputError, LocomassError
-from pipeline.run import Resources, run_study
+from locomass.commands import outcome as outcome_module
+from locomass.commands.outcome import Resources
+from locomass.commands.run import run_study
+from locomass.errors import InputError, LocomassError
 from tests.factories import make_study
 
 ROOT = Path(__file__).parents[2]
@@ -31,8 +32,8 @@ class StopError(Exception):
 
 @pytest.fixture(autouse=True)
 def _one_gene_per_batch(monkeypatch):
-    monkeypatch.setattr("pipeline.stages.score_statistics.BATCH_PAIRS", 0)
-    monkeypatch.setattr("pipeline.stages.meta.tasks.GENES_PER_TASK", 1)
+    monkeypatch.setattr("locomass.scores.BATCH_PAIRS", 0)
+    monkeypatch.setattr("locomass.meta.tasks.GENES_PER_TASK", 1)
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +46,8 @@ def study(tmp_path_factory) -> Path:
 def expected(study, tmp_path_factory, read_tables) -> dict[str, bytes]:
     """The tables of a run that nothing interrupts."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.stages.score_statistics.BATCH_PAIRS", 0)
-        patch.setattr("pipeline.stages.meta.tasks.GENES_PER_TASK", 1)
+        patch.setattr("locomass.scores.BATCH_PAIRS", 0)
+        patch.setattr("locomass.meta.tasks.GENES_PER_TASK", 1)
         return read_tables(
             run_study(study, tmp_path_factory.mktemp("whole") / "out", Resources(threads=1), "meta").path
         )
@@ -94,15 +95,16 @@ def test_stopped_after_any_batch_and_resumed_equals_an_uninterrupted_run(study, 
 KILL = """
 import os, signal, sys
 sys.path[:0] = [{root!r}]
-import pipeline.stages.meta, pipeline.stages.score_statistics
-pipeline.stages.score_statistics.BATCH_PAIRS, pipeline.stages.meta.tasks.GENES_PER_TASK = 0, 1
-from pipeline.run import run_study
+import locomass.meta, locomass.scores
+locomass.scores.BATCH_PAIRS, locomass.meta.tasks.GENES_PER_TASK = 0, 1
+from locomass.commands.run import run_study
 from tests.cluster.test_failures import call_at
 from pathlib import Path
 run_study(Path({study!r}), Path({out!r}), call_at({step}, lambda: os.kill(os.getpid(), signal.SIGKILL)), "meta")
 """
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("step", [3, 9])
 def test_kill_9_of_the_client_and_resume(study, expected, read_tables, tmp_path, step):
     out = tmp_path / "out"
@@ -115,6 +117,7 @@ def test_kill_9_of_the_client_and_resume(study, expected, read_tables, tmp_path,
     assert not (out / ".lock").exists()
 
 
+@pytest.mark.ci
 def test_kill_9_of_a_worker_costs_its_batch_only(study, expected, read_tables, tmp_path):
     def kill_a_worker() -> None:
         worker = next(iter(executors[0].client.run(os.getpid).values()))
@@ -123,7 +126,7 @@ def test_kill_9_of_a_worker_costs_its_batch_only(study, expected, read_tables, t
     executors = []
     resources = call_at(4, kill_a_worker)
     resources.workers = 2
-    opened = run_module.open_executor
+    opened = outcome_module.open_executor
     with pytest.MonkeyPatch.context() as patch:
 
         @contextlib.contextmanager
@@ -132,7 +135,7 @@ def test_kill_9_of_a_worker_costs_its_batch_only(study, expected, read_tables, t
                 executors.append(executor)
                 yield executor
 
-        patch.setattr(run_module, "open_executor", remember)
+        patch.setattr(outcome_module, "open_executor", remember)
         run_study(study, tmp_path / "out", resources, "meta")
     assert read_tables(tmp_path / "out") == expected
 
@@ -153,7 +156,9 @@ def overwrite(path: Path) -> None:
     path.write_bytes(bytes(path.stat().st_size))
 
 
-@pytest.mark.parametrize("damage", [cut, empty, overwrite, Path.unlink])
+@pytest.mark.parametrize(
+    "damage", [cut, *(pytest.param(d, marks=pytest.mark.ci) for d in (empty, overwrite, Path.unlink))]
+)
 @pytest.mark.parametrize(
     ("step", "pattern"),
     [
@@ -237,15 +242,14 @@ def test_a_full_disk_is_an_error_and_the_run_goes_on_when_there_is_room(
 
 
 def test_one_bad_gene_costs_one_row_per_test_and_exit_code_3(study, expected, tmp_path, monkeypatch, capsys):
-    from pipeline import cli
-    from pipeline.stages import meta
+    from locomass import cli, meta
 
     whole = meta._run_gene
 
-    def fail(request, *rest):
-        if request.gene == "GENE3":
+    def fail(gene, *rest):
+        if gene.request.gene == "GENE3":
             raise MemoryError("no room for GENE3")
-        return whole(request, *rest)
+        return whole(gene, *rest)
 
     monkeypatch.setattr(meta, "_run_gene", fail)
     monkeypatch.setattr("sys.argv", ["locomass", "run", str(study), "--out", str(tmp_path / "out"), "--threads", "1"])

@@ -12,8 +12,8 @@ import pytest
 import scipy.sparse
 from scipy.stats import chi2
 
-from pipeline.io.bundle import Bundle
-from pipeline.kernels import score_statistics
+from locomass.bundle.study import Bundle
+from locomass.genotypes import products as score_statistics
 from tests.factories import write_fileset, write_genes
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +24,8 @@ DENSE = 8 * HUGE**2  # bytes of the whole matrix
 MEASURE = """
 import sys
 from pathlib import Path
-from pipeline.run import Resources, run_study
+from locomass.commands.outcome import Resources
+from locomass.commands.run import run_study
 run_study(Path(sys.argv[1]), Path(sys.argv[2]), Resources(threads=1), sys.argv[3])
 peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(int(peak.split()[1]) * 1024)

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cluster import LOST, open_executor
-from pipeline.errors import LocomassError
-from pipeline.run import Resources, run_study
+from locomass.commands.outcome import Resources
+from locomass.commands.run import run_study
+from locomass.errors import LocomassError
+from locomass.executors import open_executor
+from locomass.executors.workers import LOST
 from tests.factories import make_study
 
 ROOT = Path(__file__).parents[2]
@@ -22,9 +24,10 @@ RUN = """
 import sys, time
 from pathlib import Path
 sys.path[:0] = [{root!r}]
-import pipeline.stages.meta, pipeline.stages.score_statistics
-from pipeline import cli, cluster
-pipeline.stages.score_statistics.BATCH_PAIRS, pipeline.stages.meta.tasks.GENES_PER_TASK = 0, 1
+import locomass.meta, locomass.scores
+from locomass import cli
+from locomass.executors import workers as cluster
+locomass.scores.BATCH_PAIRS, locomass.meta.tasks.GENES_PER_TASK = 0, 1
 whole, count = cluster.ClusterExecutor.run, 0
 
 def run(self, function, items, done=None):
@@ -51,6 +54,7 @@ def await_file(path: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(("step", "stage"), [(2, "score_statistics"), pytest.param(8, "meta", marks=pytest.mark.slow)])
 def test_kill_9_of_the_scheduler_and_resume(running, read_tables, tmp_path, monkeypatch, step, stage):
     address, _, scheduler = running
@@ -76,8 +80,8 @@ def test_kill_9_of_the_scheduler_and_resume(running, read_tables, tmp_path, monk
     assert not (out / "gene_tests.parquet").exists()
     assert not (out / ".lock").exists()
 
-    monkeypatch.setattr("pipeline.stages.score_statistics.BATCH_PAIRS", 0)
-    monkeypatch.setattr("pipeline.stages.meta.tasks.GENES_PER_TASK", 1)
+    monkeypatch.setattr("locomass.scores.BATCH_PAIRS", 0)
+    monkeypatch.setattr("locomass.meta.tasks.GENES_PER_TASK", 1)
     expected = run_study(study, tmp_path / "whole", Resources(threads=1), "meta").path
     assert run_study(study, out, Resources(threads=1), "meta").failed == 0
     assert read_tables(out) == read_tables(expected)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
@@ -11,10 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import InputError
-from pipeline.partitions import Planned, finalise_partitions, init_partitions, list_missing, run_partition
-from pipeline.plan import describe_status
-from pipeline.run import Outcome, Resources, run_study
+from locomass.commands.outcome import Outcome, Resources
+from locomass.commands.partitions import (
+    Planned,
+    finalise_partitions,
+    init_partitions,
+    list_missing,
+    run_partition,
+    run_partitions,
+    write_array,
+)
+from locomass.commands.run import run_study
+from locomass.errors import InputError
+from locomass.run.directory import describe_status
+from locomass.run.lock import hold_lock
 from tests.factories import make_study
 
 ROOT = Path(__file__).parents[2]
@@ -22,8 +31,8 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(autouse=True)
 def _one_gene_per_batch(monkeypatch):
-    monkeypatch.setattr("pipeline.stages.score_statistics.BATCH_PAIRS", 0)
-    monkeypatch.setattr("pipeline.stages.meta.tasks.GENES_PER_TASK", 1)
+    monkeypatch.setattr("locomass.scores.BATCH_PAIRS", 0)
+    monkeypatch.setattr("locomass.meta.tasks.GENES_PER_TASK", 1)
 
 
 @pytest.fixture
@@ -54,10 +63,11 @@ def test_a_run_by_hand_equals_a_run(study, read_tables, tmp_path):
         run_partition(out, 0)
 
 
+@pytest.mark.ci
 def test_batches_run_at_the_same_time_in_processes_of_their_own(study, tmp_path):
     out = tmp_path / "out"
     init_partitions(study, out, Resources(threads=1))
-    program = "import sys; from pathlib import Path; from pipeline.partitions import run_partition as run\n"
+    program = "import sys; from pathlib import Path; from locomass.commands.partitions import run_partition as run\n"
     program += "for k in sys.argv[2:]: run(Path(sys.argv[1]), int(k))"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     running = [
@@ -75,7 +85,7 @@ def test_a_plain_run_goes_on_from_what_was_run_by_hand(study, tmp_path):
     part = next(out.glob("parts/score_statistics/*/genes-00002.parquet"))
     content, before = part.read_bytes(), part.stat().st_mtime_ns
     seen = []
-    from pipeline.stages import score_statistics
+    from locomass import scores as score_statistics
 
     original = score_statistics.write_bundle
     with pytest.MonkeyPatch.context() as patch:
@@ -98,13 +108,26 @@ def test_run_partition__raises_on_a_damaged_list(study, tmp_path):
     init_partitions(study, tmp_path / "out", Resources(threads=1))
     path = tmp_path / "out" / "parts" / "tasks.pickle"
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(InputError, match=r"tasks\.pickle is damaged .*run init again"):
+    with pytest.raises(InputError, match=r"tasks\.pickle is damaged.*run init again"):
         run_partition(tmp_path / "out", 0)
 
 
-def test_missing_batches_in_the_words_of_array_jobs(tmp_path):
-    assert Planned(tmp_path, 9, (0, 1, 2, 5, 7, 8)).array == "0-2,5,7-8"
-    assert Planned(tmp_path, 9, (4,)).array == "4"
+def test_missing_batches_in_the_words_of_array_jobs():
+    assert write_array((0, 1, 2, 5, 7, 8)) == "0-2,5,7-8"
+    assert write_array((4,)) == "4"
+    assert write_array(range(4_000)) == "0-999"  # Slurm: MaxArraySize is 1001, and numbers are below it
+    assert write_array((5, 1_005, 2_006), 1000) == "5-6"
+    assert write_array((5, 1_005), 0) == "5,1005"
+
+
+def test_an_array_of_fewer_jobs_than_batches_runs_them_all(study, tmp_path):
+    out = tmp_path / "out"
+    planned = init_partitions(study, out, Resources(threads=1))
+    assert write_array(planned.missing, 4) == "0-3"
+    done = [number for job in range(4) for number, computed in run_partitions(out, [job], 4) if computed]
+    assert done == [0, 4, 1, 5, 2, 3]
+    assert list_missing(out) == []
+    assert [computed for _, computed in run_partitions(out, [0], 4)] == [False, False]
 
 
 # ---- status ----
@@ -137,15 +160,11 @@ def test_status__of_a_finished_run_and_of_one_that_was_spoilt(study, tmp_path):
 
 
 def test_status__says_who_holds_the_directory(tmp_path):
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    for holder, expected in (
-        ({"host": socket.gethostname(), "pid": os.getpid()}, f"in use by process {os.getpid()} on "),
-        ({"host": "elsewhere", "pid": 7}, "in use by process 7 on elsewhere"),
-        ({"host": socket.gethostname(), "pid": dead.pid}, "was stopped; the next run takes over"),
-    ):
-        (tmp_path / ".lock").write_text(json.dumps(holder))
-        assert expected in describe_status(tmp_path)[0]
+    with hold_lock(tmp_path):
+        assert describe_status(tmp_path)[0] == f"in use by process {os.getpid()} on {socket.gethostname()}"
+    for text in ('{"host": "elsewhere", "pid": 7}', f'{{"host": "{socket.gethostname()}", "pid": 1}}', "", "[]"):
+        (tmp_path / ".lock").write_text(text)
+        assert "was stopped; the next run takes over" in describe_status(tmp_path)[0]
 
 
 def test_status__raises_elsewhere(tmp_path):

@@ -7,14 +7,17 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from pipeline.config import ScoreStatistics, Tests
-from pipeline.io.catalogue import Catalogue, StudyVariants
-from pipeline.io.gene_sets import GeneSets
-from pipeline.io.plink import BedFile
-from pipeline.stages.meta.tasks import plan_tasks
-from pipeline.stages.score_statistics import bound_batch, plan_batches
+from locomass.config import ScoreStatistics, Tests
+from locomass.genotypes.bed import BedFile
+from locomass.genotypes.fileset import Fileset
+from locomass.meta.tasks import plan_tasks
+from locomass.scores import bound_batch, plan_batches
+from locomass.scores.genotypes import BatchTask
+from locomass.tables.catalogue import Catalogue, StudyVariants
+from locomass.tables.gene_sets import GeneSets
 
 GENES, HUGE = 20_000, 10_000
 MOST_TASKS = 5_000
@@ -47,6 +50,19 @@ def locate_all(c: Catalogue) -> StudyVariants:
     )  # fmt: skip
 
 
+def plan(catalogue: Catalogue, samples: int) -> tuple[list[BatchTask], np.ndarray]:
+    """The batches of a .bed, which is not there, and the expected carriers of every variant."""
+    everybody = pd.DataFrame({"fid": range(samples), "iid": range(samples), "sex": 0})
+    variants = pd.DataFrame(index=range(len(catalogue.position)))
+    part = BedFile(NOWHERE, variants, everybody)
+    fileset = Fileset((part,), str(NOWHERE), variants, *(everybody[k].to_numpy() for k in ("fid", "iid", "sex")))
+    cohort = SimpleNamespace(fileset=fileset, traits=())
+    cost = fileset.cost(np.arange(len(catalogue.position))).carriers
+    bound = bound_batch(None, samples, 20, cost.sum())
+    options = {"folder": NOWHERE, "kept": NOWHERE, "bound": bound}
+    return plan_batches(cohort, catalogue, locate_all(catalogue), ScoreStatistics(), **options), cost
+
+
 def efficiency(costs: np.ndarray, workers: int) -> float:
     """Share of the time that workers are busy, each taking the next task when it is free."""
     free = [0.0] * workers
@@ -58,32 +74,23 @@ def efficiency(costs: np.ndarray, workers: int) -> float:
 @pytest.mark.parametrize(("samples", "mean"), [(5_000, 20), (50_000, 60), (500_000, 100)])
 def test_an_exome_is_a_few_thousand_batches_of_like_cost(samples, mean):
     catalogue = make_catalogue(mean)
-    bed = BedFile(NOWHERE, samples, len(catalogue.position), 0)
-    cohort = SimpleNamespace(fileset=SimpleNamespace(beds=(bed,)), traits=())
-    bound = bound_batch(None, samples, 20, len(catalogue.position) * bed.row_bytes)
-    tasks = plan_batches(
-        cohort, catalogue, locate_all(catalogue), ScoreStatistics(), NOWHERE, NOWHERE, batch_bytes=bound
-    )
+    tasks, cost = plan(catalogue, samples)
+    bound = bound_batch(None, samples, 20, cost.sum())
     assert 22 <= len(tasks) <= MOST_TASKS
     assert sorted(gene.gene for task in tasks for gene in task.genes) == sorted(catalogue.sets.gene)
     (alone,) = [task for task in tasks if any(gene.gene == f"G{GENES // 2}" for gene in task.genes)]
     assert len(alone.genes) == 1
-    costs = np.array([len(task.variants) * bed.row_bytes for task in tasks if task is not alone], float)
-    assert all(len(task.variants) * bed.row_bytes <= bound for task in tasks if len(task.genes) > 1)
+    costs = np.array([cost[task.variants].sum() for task in tasks if task is not alone])
+    assert all(cost[task.variants].sum() <= bound.carriers for task in tasks if len(task.genes) > 1)
     assert efficiency(costs, len(tasks) // 20) > 0.85
 
 
 def test_many_large_genes_share_batches(monkeypatch):
     """500 variants a gene and half a million samples: 60 MB a gene, which would be a batch of its own."""
     monkeypatch.setattr("tests.cluster.test_plans.GENES", 2_000)
-    monkeypatch.setattr("pipeline.stages.score_statistics.BATCHES", 300)
+    monkeypatch.setattr("locomass.scores.BATCHES", 300)
     catalogue = make_catalogue(500)
-    bed = BedFile(NOWHERE, 500_000, len(catalogue.position), 0)
-    cohort = SimpleNamespace(fileset=SimpleNamespace(beds=(bed,)), traits=())
-    bound = bound_batch(None, 500_000, 20, len(catalogue.position) * bed.row_bytes)
-    tasks = plan_batches(
-        cohort, catalogue, locate_all(catalogue), ScoreStatistics(), NOWHERE, NOWHERE, batch_bytes=bound
-    )
+    tasks, _ = plan(catalogue, 500_000)
     assert len(tasks) <= 500
 
 

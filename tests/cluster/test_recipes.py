@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from pipeline.cli import cli
+from locomass.cli import cli
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 LINE = re.compile(r"/opt/locomass/\.venv/bin/locomass (?P<words>[^|\n]+)")

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks import cluster_guide
-from pipeline.cluster import open_executor
-from pipeline.errors import LocomassError
-from pipeline.run import Resources, run_study
+from locomass.commands.outcome import Resources
+from locomass.commands.partitions import write_array
+from locomass.commands.run import run_study
+from locomass.errors import LocomassError
+from locomass.executors import open_executor
 
 pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("slurm")]
 
@@ -56,6 +58,8 @@ def test_tasks_run_in_jobs_that_end_with_the_run(cluster_file, tmp_path):
         assert queue() == ["locomass RUNNING"]
         with open_executor(cluster=tmp_path / "scheduler.json") as guest:
             assert guest.run(job_state, [1]) == ["locomass"]
+        assert (tmp_path / "scheduler.pem").stat().st_mode & 0o777 == 0o600
+    assert not list(tmp_path.glob("scheduler.*"))
     deadline = time.monotonic() + 30
     while queue() and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -81,3 +85,14 @@ def test_the_commands_of_the_cluster_guide_run_as_they_stand(tmp_path, capfd):
     results = tmp_path / "work" / "results"
     tables = [(results / name / "gene_tests.tsv.gz").read_bytes() for name in ("study", "by-hand")]
     assert tables[0] == tables[1]
+
+
+def test_slurm_takes_the_array_of_four_thousand_batches(tmp_path):
+    """And refuses the same as it is: the site's limit is real."""
+
+    def submit(array: str) -> int:
+        command = ["sbatch", "--test-only", f"--array={array}", "--wrap", "true"]
+        return subprocess.run(command, cwd=tmp_path, env=os.environ, capture_output=True).returncode
+
+    assert submit(write_array(range(4_000))) == 0
+    assert submit(write_array(range(4_000), 0)) != 0

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.run import Resources, run_meta_analysis, run_study
+from locomass.commands.meta import run_meta_analysis
+from locomass.commands.outcome import Resources
+from locomass.commands.run import run_study
 from tests.golden.cohorts import DATA
 
 

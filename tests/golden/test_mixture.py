@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from pipeline.kernels.mixture import mixture_logsf
+from locomass.gene_tests.chi_square_mixture import mixture_logsf
 from tests.golden.cohorts import DATA
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import yaml
 
-from pipeline.io.null_models import read_array
-from pipeline.run import Resources, run_study
+from locomass.commands.outcome import Resources
+from locomass.commands.run import run_study
+from locomass.null_models.store import read_array
 from tests.golden.cohorts import read_results, shared
 
 

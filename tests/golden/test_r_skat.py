@@ -11,19 +11,24 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import chi2
 
-from pipeline.io.bundle import Bundle
+from locomass.bundle.study import Bundle
 from tests.golden.cohorts import DATA, read_results, relative
 from tests.reference_golden import chi2_mixture_sf, mixture, weigh_row
 
 KEYS = ["gene", "trait", "mask", "max_maf", "weights", "test"]
-TESTS = {"names": ["burden", "skat", "skat-o"], "max_maf": [0.01, 0.05, 0.5], "weights": ["flat", "beta_1_25"]}
+TESTS = {
+    "names": ["burden", "skat", "skat-o-published"],
+    "null_law": "normal",  # as R's
+    "max_maf": [0.01, 0.05, 0.5],
+    "weights": ["flat", "beta_1_25"],
+}
 
 
 @pytest.fixture(scope="module")
 def expected() -> pd.DataFrame:
     table = pd.read_csv(DATA / "expected" / "skat_cohort_a.csv")
     table["weights"] = table["weights"].replace({"beta": "beta_1_25"})
-    table["test"] = table["test"].map({"Burden": "burden", "SKAT": "skat", "SKATO": "skat-o"})
+    table["test"] = table["test"].map({"Burden": "burden", "SKAT": "skat", "SKATO": "skat-o-published"})
     return table
 
 

@@ -25,7 +25,12 @@ from tests.reference_golden import skat_o_published as published
 
 OURS = np.array([0.0, 0.01, 0.04, 0.09, 0.16, 0.25, 0.5, 1.0])
 OF_R = np.array([0.0, 0.01, 0.04, 0.09, 0.25, 0.5, 0.999])
-TESTS = {"names": ["burden", "skat", "skat-o"], "max_maf": [0.01, 0.05, 0.5], "weights": ["flat", "beta_1_25"]}
+TESTS = {
+    "names": ["burden", "skat", "skat-o-published"],
+    "null_law": "normal",  # as R's
+    "max_maf": [0.01, 0.05, 0.5],
+    "weights": ["flat", "beta_1_25"],
+}
 KEYS = ["gene", "trait", "mask", "max_maf", "weights", "loco"]
 
 
@@ -63,7 +68,9 @@ def rows(run_golden) -> pd.DataFrame:
     theirs["weights"] = theirs["weights"].replace({"beta": "beta_1_25"})
     ours = pd.concat(
         [
-            read_results(run_golden("cohort_a", tests=TESTS, **changes)).query("test == 'skat-o'").assign(loco=loco)
+            read_results(run_golden("cohort_a", tests=TESTS, **changes))
+            .query("test == 'skat-o-published'")
+            .assign(loco=loco)
             for loco, changes in (("none", {"predictor": {"method": "none"}}), ("loco", {}))
         ]
     )

@@ -9,11 +9,11 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.io.bundle import Bundle
-from pipeline.io.bundle_open import open_bundle, validate_bundle
-from pipeline.io.bundle_write import write_trait_bundle
-from pipeline.io.exchange.common import ImportRequest
-from pipeline.io.exchange.registry import find_format
+from locomass.bundle.exchange.common import ImportRequest
+from locomass.bundle.exchange.registry import find_format
+from locomass.bundle.open import open_bundle, validate_bundle
+from locomass.bundle.study import Bundle
+from locomass.bundle.write import write_trait_bundle
 from tests.reference_exchange import Toy, make_toy, write_mass, write_pair
 
 M = 24

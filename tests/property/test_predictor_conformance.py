@@ -5,24 +5,30 @@ from functools import partial
 import numpy as np
 import pytest
 
-from predictors import checks
-from predictors.base import PredictorError, PredictorFit, tune_on_summary
-from predictors.block_ridge import GenotypeBlock, fit_block_ridge
-from predictors.federated_ridge import FederatedCohort, fit_federated_ridge
-from predictors.registry import METHODS
+from locomass_predictors import checks
+from locomass_predictors.base import PredictorError, PredictorFit, map_in_process, tune_on_summary
+from locomass_predictors.block_ridge import GenotypeBlock, fit_block_ridge
+from locomass_predictors.federated_ridge import FederatedCohort, fit_federated_ridge
+from locomass_predictors.method import Source, Tags
+from locomass_predictors.mixture import Mixture, fit_mixture
+from locomass_predictors.registry import METHODS, methods_from
+
+SUMMARY = methods_from(Source.SUMMARY)
 
 
-def fit_blocks(name, blocks, **options):
-    """The method with short chains, tuned on the training effects themselves."""
-    method = METHODS[name]
-    options["h2"] = 0.6
-    if name == "ldpred2-auto":
-        options |= {"n_chains": 4, "burn_in": 40, "n_keep": 40}
-    if name == "ldpred2-grid":
-        options |= {"p_values": (0.1, 1.0), "h2_factors": (1.0,), "n_keep": 40}
-    if method.needs_tuning:
-        options["tune"] = tune_on_summary(blocks, [block.beta_hat for block in blocks])
-    return method.fit(blocks, **options)
+def fit_blocks(name, blocks, options=None):
+    """The method with the options that its tags call quick, tuned on the training effects themselves."""
+    method = SUMMARY[name]
+    tune = tune_on_summary(blocks, [block.beta_hat for block in blocks])
+    return method.fit_summary(
+        blocks,
+        options or method.tags.quick or method.options(),
+        h2=0.6,
+        h2_init=0.6,
+        tune=tune,
+        seed=1,
+        map_function=map_in_process,
+    )
 
 
 def genotype_blocks(dosages):
@@ -46,6 +52,13 @@ def fit_stacked(dosages, y, sample, *, leave_one_out=False):
     return stack_by_chromosome(dosages, blocks, fit.weights)
 
 
+def fit_mixed(dosages, y, sample):
+    blocks = genotype_blocks(dosages)
+    options = Mixture(n_chains=2, burn_in=20, n_keep=20)
+    fit = fit_mixture(blocks, y[:, None], np.ones((y.size, 1)), options, folds=sample % 4)[0]
+    return stack_by_chromosome(dosages, blocks, fit.weights)
+
+
 def fit_federated(dosages, y, sample):
     cohorts = []
     for study in range(2):
@@ -55,25 +68,24 @@ def fit_federated(dosages, y, sample):
     return stack_by_chromosome(dosages, blocks, fit_federated_ridge(cohorts, h2=0.6).weights)
 
 
-FITS = {name: checks.fit_from_summary(partial(fit_blocks, name)) for name in METHODS} | {
+FITS = {name: checks.fit_from_summary(partial(fit_blocks, name)) for name in SUMMARY} | {
     "stacked ridge": fit_stacked,
     "stacked ridge, leave one out": partial(fit_stacked, leave_one_out=True),
+    "mixture": fit_mixed,
     "federated ridge": fit_federated,
 }
-#: chains are long sums of float32 products: a last bit of R that changes is seen at 1e-6 of an sd
-TOLERANCE = {"ldpred2-auto": 1e-4, "ldpred2-grid": 1e-4, "lassosum2": 1e-4}
 
 
 @pytest.mark.parametrize("name", FITS)
 def test_check_predictor__every_predictor_passes(name):
-    checks.check_predictor(FITS[name], tolerance=TOLERANCE.get(name, 1e-6), least_r2=0.85)
+    tags = METHODS[name].tags if name in METHODS else Tags()
+    checks.check_predictor(FITS[name], tolerance=tags.tolerance, least_r2=tags.least_r2)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", SUMMARY)
 def test_check_infinite_sample__every_summary_method_passes(name):
-    # lassosum2 keeps its smallest lambda, 1 % of the largest effect; its delta is no matter of sample size
-    options, tolerance = ({"deltas": (0.0,)}, 0.011) if name == "lassosum2" else ({}, 1e-3)
-    checks.check_infinite_sample(partial(fit_blocks, name, **options), tolerance=tolerance)
+    tags = SUMMARY[name].tags
+    checks.check_infinite_sample(partial(fit_blocks, name, options=tags.unpenalised), tolerance=tags.endless)
 
 
 @pytest.mark.parametrize("name", ["ridge", "lassosum2"])
@@ -91,8 +103,8 @@ def test_summary_effects_of_a_chromosome_stay_on_it(name):
             blocks[0].beta_hat[0] = 0.9
             blocks[1].beta_hat[:] *= factor
             seen["tune"] = lambda weights: float(sum(np.abs(w).sum() for w in (weights[0], weights[2])))
-            method = METHODS[name]
-            return method.fit(blocks, h2=0.6, **({"tune": seen["tune"]} if method.needs_tuning else {}))
+            method = SUMMARY[name]
+            return method.fit_summary(blocks, method.options(), h2=0.6, tune=seen["tune"], map_function=map_in_process)
 
         score = checks.fit_from_summary(keep)(cohort.dosages, cohort.y, cohort.sample)
         fits.append(score(cohort.dosages))
@@ -161,4 +173,4 @@ def test_check_chromosome_left_out__catches_a_score_that_ignores_its_genotypes()
 
 def test_check_infinite_sample__catches_shrinkage():
     with pytest.raises(PredictorError, match="although sample size is endless"):
-        checks.check_infinite_sample(lambda blocks: PredictorFit([0.9 * b.beta_hat for b in blocks], 0.0))
+        checks.check_infinite_sample(lambda blocks: PredictorFit([0.9 * b.beta_hat for b in blocks], None))

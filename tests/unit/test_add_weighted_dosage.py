@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.kernels.packed import add_weighted_dosage
+from locomass.genotypes.packed import add_weighted_dosage
 from tests.factories import pack_row, random_calls
 
 

@@ -6,8 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.align import chromosome_order, match_samples, match_variants, sort_alleles
-from pipeline.errors import MatchError
+from locomass.errors import MatchError
+from locomass.people import join_labels, match_labels, match_samples
+from locomass.variants.chromosomes import chromosome_order
+from locomass.variants.identity import canonical_alleles
+from locomass.variants.match import Frequencies, match_variants
 
 
 def labels(*values):
@@ -41,7 +44,7 @@ def test_match_samples__by_individual_alone():
 
 
 def test_match_samples__individual_alone_must_be_unique():
-    with pytest.raises(MatchError, match=r"pheno\.tsv has an IID column only, but IID 1 stands for several"):
+    with pytest.raises(MatchError, match=r"pheno\.tsv must be matched by IID alone, but IID 1 is that of several"):
         match_samples(FID, labels("1", "1", "3"), None, labels("1"), "pheno.tsv")
 
 
@@ -57,7 +60,30 @@ def test_match_samples__raises_on_no_overlap():
 
 def test_match_samples__says_when_only_families_differ():
     with pytest.raises(MatchError, match=r"2 IIDs agree, so the FID columns differ: drop FID from pheno\.tsv"):
-        match_samples(FID, IID, labels("0", "0"), labels("1", "2"), "pheno.tsv")
+        match_samples(FID, IID, labels("x", "y"), labels("1", "2"), "pheno.tsv")
+
+
+@pytest.mark.parametrize("fid", [("0", "0"), ("2", "1")])
+def test_match_samples__by_individual_where_families_say_nothing(fid, caplog):
+    with caplog.at_level("INFO", "locomass"):
+        rows = match_samples(FID, IID, labels(*fid), labels("2", "1"), "pheno.tsv")
+    assert rows.tolist() == [1, 0, -1]
+    assert "pheno.tsv: samples are matched by IID alone" in caplog.text
+    with pytest.raises(MatchError, match="IID 1 is that of several samples of the genotypes"):
+        match_samples(FID, labels("1", "1", "3"), labels("0"), labels("1"), "pheno.tsv")
+
+
+def test_match_samples__counts_ids_that_are_not_genotyped(caplog):
+    with caplog.at_level("INFO", "locomass"):
+        match_samples(FID, IID, None, labels("1", "7", "8"), "pheno.tsv")
+    assert "pheno.tsv: 2 of 3 ids are not among the genotyped samples" in caplog.text
+
+
+def test_labels__two_people_with_one_label_are_an_error():
+    with pytest.raises(MatchError, match=r"'A_B C' and 'A B_C' are both 'A_B_C'"):
+        join_labels(labels("A_B", "A"), labels("C", "B_C"), "samples")
+    with pytest.raises(MatchError, match=r"label '0_1' would be that of two samples, 'f 1' and 'g 1'"):
+        match_labels(labels("0_1", "0_2"), labels("f", "g"), labels("1", "1"))
 
 
 def test_match_variants__in_either_order_of_alleles():
@@ -82,9 +108,19 @@ def duplicated(**changes):
 
 
 @pytest.mark.parametrize("changes", [{}, {"a1": "C", "a2": "G"}, {"id": "other"}])
-def test_match_variants__raises_on_duplicates(changes):
-    with pytest.raises(MatchError, match=r"1:200 C/G stands on lines 3 and 6"):
+def test_match_variants__duplicates_must_hold_the_same_calls(changes):
+    with pytest.raises(MatchError, match=r"lines 3 and 6: variant 1:200 ./. is listed twice with different genotypes"):
         match([("1", 200, "C", "G")], duplicated(**changes))
+    wanted = (labels("1"), np.array([200]), labels("C"), labels("G"))
+    found = match_variants(*wanted, duplicated(**changes), "sets.txt", same_calls=lambda i, j: {i, j} == {2, 5})
+    assert found.row.tolist() == [2]
+
+
+def test_match_variants__names_the_file_of_each_line():
+    bim = duplicated()
+    bim.attrs["files"] = (("e1.bim", 0), ("e2.bim", 4))
+    with pytest.raises(MatchError, match=r"^e1\.bim line 3 and e2\.bim line 2: variant 1:200"):
+        match([("1", 200, "C", "G")], bim)
 
 
 def test_match_variants__duplicates_nobody_wants_are_left_alone():
@@ -108,12 +144,50 @@ def test_match_variants__raises_on_other_build():
         match([("1", 77, "A", "T")])
 
 
-def test_sort_alleles__does_not_depend_on_their_order():
-    one = sort_alleles(labels("A", "T", "AT"), labels("G", "A", "A"))
-    other = sort_alleles(labels("G", "A", "A"), labels("A", "T", "AT"))
-    for a, b in zip(one, other, strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert (one[0] < one[1]).all()
+def test_canonical_alleles__sorts_substitutions_and_keeps_the_order_of_indels():
+    one = canonical_alleles(labels("A", "T", "AT", "TA", "N"), labels("G", "A", "A", "GC", "<DEL>"))
+    other = canonical_alleles(labels("G", "A", "A", "GC", "<DEL>"), labels("A", "T", "AT", "TA", "N"))
+    assert list(zip(*one, strict=True)) == [("A", "G"), ("A", "T"), ("AT", "A"), ("GC", "TA"), ("<DEL>", "N")]
+    assert list(zip(*other, strict=True)) == [("A", "G"), ("A", "T"), ("A", "AT"), ("GC", "TA"), ("<DEL>", "N")]
+
+
+INDEL = BIM.iloc[[4]].assign(chromosome="2")  # 2:300, A1 T, A2 TA
+
+
+@pytest.mark.parametrize(("name", "rows"), [("r5", [0, -1]), ("2:300:T:TA", [-1, 0]), ("2:300:TA:T", [0, -1])])
+def test_match_variants__an_insertion_is_no_deletion(name, rows):
+    bim = INDEL.assign(id=name).reset_index(drop=True)
+    found = match([("2", 300, "TA", "T"), ("2", 300, "T", "TA")], bim)
+    assert found.row.tolist() == rows
+    assert found.a1_is_alt.tolist() == [name != "2:300:T:TA" and row == 0 for row in rows]
+
+
+@pytest.mark.parametrize(("f", "row"), [(0.9, 0), (0.1, -1), (0.55, -1), (np.nan, -1)])
+def test_match_variants__swapped_indel_where_ref_is_unknown_and_the_frequency_agrees(f, row):
+    bim = INDEL.reset_index(drop=True)
+    frequencies = Frequencies(np.array([f]), lambda rows: np.full(len(rows), 0.1))
+    wanted = (labels("2"), np.array([300]), labels("T"), labels("TA"))
+    if row < 0:
+        with pytest.raises(MatchError, match="alleles do not"):
+            match_variants(*wanted, bim, "sets.txt", frequencies=frequencies)
+        return
+    found = match_variants(*wanted, bim, "sets.txt", frequencies=frequencies)
+    assert (found.row.tolist(), found.a1_is_alt.tolist()) == ([0], [False])
+
+
+@pytest.mark.parametrize(
+    ("a1", "a2", "row", "a1_is_alt"),
+    [("0", "G", 0, True), (".", "G", 0, True), ("G", "0", 0, False), ("0", "A", 0, False)],
+)
+def test_match_variants__an_unseen_allele_is_people_without_it(a1, a2, row, a1_is_alt):
+    bim = BIM.iloc[[0]].assign(a1=a1, a2=a2).reset_index(drop=True)
+    found = match([("1", 100, "G", "A")], bim)
+    assert (found.row.tolist(), found.a1_is_alt.tolist()) == ([row], [a1_is_alt])
+
+
+def test_match_variants__an_unseen_allele_of_a_deletion_needs_its_ref():
+    bim = BIM.iloc[[0, 2]].assign(a1="0", a2=["G", "G"]).reset_index(drop=True)
+    assert match([("1", 100, "GA", "G"), ("1", 200, "G", "GA")], bim).row.tolist() == [-1, 1]
 
 
 def test_chromosome_order__numbers_first():

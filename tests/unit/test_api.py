@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import pipeline
-from pipeline.errors import ConfigError, InputError, MatchError
-from pipeline.run import Resources, run_meta_analysis, run_study
+import locomass
+from locomass.commands.meta import run_meta_analysis
+from locomass.commands.outcome import Resources
+from locomass.commands.run import run_study
+from locomass.errors import ConfigError, InputError, MatchError
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "data"
 CASES = [
@@ -37,32 +39,32 @@ def runs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def bundles(runs):
-    return [pipeline.open_bundle(runs / name / "bundle") for name in ("cohort_a", "cohort_b")]
+    return [locomass.open_bundle(runs / name / "bundle") for name in ("cohort_a", "cohort_b")]
 
 
 def test_import__is_light():
-    code = "import pipeline, sys; sys.exit(' '.join({'numpy', 'pandas', 'numba'} & set(sys.modules)) or 0)"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(pipeline.__file__).parents[1])
-    assert set(pipeline.__all__) <= set(dir(pipeline))
+    code = "import locomass, sys; sys.exit(' '.join({'numpy', 'pandas', 'numba'} & set(sys.modules)) or 0)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(locomass.__file__).parents[1])
+    assert set(locomass.__all__) <= set(dir(locomass))
     with pytest.raises(AttributeError, match="no attribute 'open_bundel'"):
-        pipeline.open_bundel  # noqa: B018
+        locomass.open_bundel  # noqa: B018
 
 
 @pytest.mark.parametrize(("folder", "which"), [("cohort_a", [0]), ("cohort_b", [1]), ("both", [0, 1])])
 @pytest.mark.parametrize("trait", ["y", "cc"])
 def test_results__are_those_of_the_run(runs, bundles, folder, which, trait):
-    table = pipeline.read_results(runs / folder).query("trait == @trait and mask == 'M3' and max_maf == 0.05")
+    table = locomass.read_results(runs / folder).query("trait == @trait and mask == 'M3' and max_maf == 0.05")
     table = table.set_index(["gene", "test", "weights"])
-    singles = _by_alleles(pipeline.read_results(runs / folder, "single_variants").query("trait == @trait"))
+    singles = _by_alleles(locomass.read_results(runs / folder, "single_variants").query("trait == @trait"))
     genes = sorted(bundles[0].index)
     members = _members_of_mask("M3")
     for gene in genes:
-        s = pipeline.gene_statistics([bundles[k] for k in which], gene, trait)
+        s = locomass.gene_statistics([bundles[k] for k in which], gene, trait)
         keys = [_key(s.chromosome, *x) for x in zip(s.position, s.ref, s.alt, strict=True)]
         listed = np.array([bool(k & members[gene]) for k in keys])
         for test, weights in CASES:
             row = table.loc[(gene, test, weights)]
-            result = pipeline.run_test(s, test, weights=weights, max_maf=0.05, variants=listed)
+            result = locomass.run_test(s, test, weights=weights, max_maf=0.05, variants=listed)
             assert result.n_variants == row["n_variants"]
             assert result.mac == row["mac"]
             assert result.log10p == pytest.approx(row["log10p"], rel=1e-9)
@@ -96,8 +98,8 @@ def _members_of_mask(mask):
 
 def test_statistics_of_two_studies__are_sums(bundles):
     gene = next(iter(bundles[0].index))
-    parts = [pipeline.gene_statistics(b, gene, "y") for b in bundles]
-    both = pipeline.gene_statistics(bundles, gene, "y")
+    parts = [locomass.gene_statistics(b, gene, "y") for b in bundles]
+    both = locomass.gene_statistics(bundles, gene, "y")
     assert both.studies == ("cohort_a", "cohort_b")
     tables = [_by_alleles(part.variants()) for part in parts]
     for variant, row in _by_alleles(both.variants()).iterrows():
@@ -106,22 +108,22 @@ def test_statistics_of_two_studies__are_sums(bundles):
         assert row["U"] == pytest.approx(total, rel=1e-9, abs=1e-12)
     assert len(both.per_study) == 2
     np.testing.assert_allclose(sum(V for _, V in both.per_study), both.V, rtol=1e-12, atol=1e-12)
-    assert np.isfinite(pipeline.run_test(both, "skat-het", weights="beta_1_25", max_maf=0.05).p)
+    assert np.isfinite(locomass.run_test(both, "skat-het", weights="beta_1_25", max_maf=0.05).p)
 
 
 def test_selection(bundles):
     gene = next(iter(bundles[0].index))
-    s = pipeline.gene_statistics(bundles[0], gene, "y")
-    none = pipeline.run_test(s, "burden", variants=np.zeros(len(s.position), bool))
+    s = locomass.gene_statistics(bundles[0], gene, "y")
+    none = locomass.run_test(s, "burden", variants=np.zeros(len(s.position), bool))
     assert (none.n_variants, none.note) == (0, "no variant is selected")
     assert np.isnan(none.p)
     first = np.arange(len(s.position)) == 0
-    one = pipeline.run_test(s, "burden", variants=first, max_maf=1.0, frequency="aaf")
+    one = locomass.run_test(s, "burden", variants=first, max_maf=1.0, frequency="aaf")
     assert one.beta == pytest.approx(s.U[0] / s.V[0, 0])
-    weighted = pipeline.run_test(
+    weighted = locomass.run_test(
         s, "burden", weights="annotation:cadd", annotations={"cadd": np.full(len(s.position), 2.0)}
     )
-    flat = pipeline.run_test(s, "burden")
+    flat = locomass.run_test(s, "burden")
     assert weighted.log10p == pytest.approx(flat.log10p)
     assert weighted.beta == pytest.approx(flat.beta / 2)
 
@@ -129,18 +131,18 @@ def test_selection(bundles):
 def test_errors__name_the_closest(bundles, runs):
     gene = next(iter(bundles[0].index))
     with pytest.raises(MatchError, match=f"did you mean '{gene}'"):
-        pipeline.gene_statistics(bundles, gene + "x", "y")
+        locomass.gene_statistics(bundles, gene + "x", "y")
     with pytest.raises(MatchError, match="trait 'z' is in none of the 2 bundles"):
-        pipeline.gene_statistics(bundles, gene, "z")
-    s = pipeline.gene_statistics(bundles, gene, "y")
+        locomass.gene_statistics(bundles, gene, "z")
+    s = locomass.gene_statistics(bundles, gene, "y")
     with pytest.raises(ConfigError, match="did you mean 'burden'"):
-        pipeline.run_test(s, "burdn")
+        locomass.run_test(s, "burdn")
     with pytest.raises(InputError, match=r"expected \(\d+,\)"):
-        pipeline.run_test(s, variants=np.ones(1, bool))
+        locomass.run_test(s, variants=np.ones(1, bool))
     with pytest.raises(InputError, match="did you mean 'gene_tests'"):
-        pipeline.read_results(runs / "both", "gene_test")
+        locomass.read_results(runs / "both", "gene_test")
     with pytest.raises(InputError, match="has no table null_models"):
-        pipeline.read_results(runs / "both", "null_models")
+        locomass.read_results(runs / "both", "null_models")
 
 
 def test_plot_qq__draws_sorted_points(runs):
@@ -149,18 +151,18 @@ def test_plot_qq__draws_sorted_points(runs):
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    results = pipeline.read_results(runs / "both")
-    axes = pipeline.plot_qq(results)
+    results = locomass.read_results(runs / "both")
+    axes = locomass.plot_qq(results)
     expected, observed = axes.lines[1].get_data()
     assert len(observed) == results["log10p"].notna().sum()
     assert (np.diff(observed) <= 0).all()
     assert expected[0] == pytest.approx(-np.log10(0.5 / len(observed)))
     pyplot.close(axes.figure)
     with pytest.raises(InputError, match="no row has a p-value"):
-        pipeline.plot_qq(results.iloc[:0])
+        locomass.plot_qq(results.iloc[:0])
 
 
 def test_read_results__keeps_chromosomes_as_text(runs):
-    table = pipeline.read_results(runs / "cohort_a", "null_models")
+    table = locomass.read_results(runs / "cohort_a", "null_models")
     assert table["chromosome"].tolist()[0] == "1"
-    assert pipeline.read_results(runs / "cohort_a", "mask_audit")["kept"].min() >= 0
+    assert locomass.read_results(runs / "cohort_a", "mask_audit")["kept"].min() >= 0

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pipeline.errors import InputError
-from pipeline.io.atomic import atomic_directory, atomic_path
+from locomass.errors import InputError
+from locomass.files.atomic import atomic_directory, atomic_path
 
 
 def names(folder):

@@ -10,11 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.errors import BundleError
-from pipeline.io.bundle import Bundle, list_array, matrix_column
-from pipeline.run import Resources, check_bundles, find_bundle, run_study
-from pipeline.schema import BUNDLE_GENES, BUNDLE_VARIANTS
-from pipeline.stages.score_statistics.withhold import is_determined
+from locomass.bundle.study import Bundle, list_array, matrix_column
+from locomass.commands.meta import check_bundles, find_bundle
+from locomass.commands.outcome import Resources
+from locomass.commands.run import run_study
+from locomass.errors import BundleError
+from locomass.meta.inspect import inspect_opened
+from locomass.schema import BUNDLE_GENES, BUNDLE_VARIANTS
+from locomass.scores.withhold import is_determined
 from tests.factories import make_study
 
 MIN_CELL = 5
@@ -41,7 +44,7 @@ def bundle(made, tmp_path):
 
 def test_bundle__holds_what_the_schema_says(made):
     path = made[1]
-    assert sorted(p.name for p in path.iterdir()) == ["digests.json", "genes", "study.json", "variants.parquet"]
+    assert sorted(p.name for p in path.iterdir()) == ["digests.json", "genes", "laws", "study.json", "variants.parquet"]
     assert pq.read_schema(path / "variants.parquet").equals(BUNDLE_VARIANTS.arrow)
     for part in (path / "genes").iterdir():
         assert pq.read_schema(part).equals(BUNDLE_GENES.arrow)
@@ -237,28 +240,29 @@ def test_bundle__raises_on_a_column_of_another_type(bundle):
 
 
 def test_check_bundles__raises_on_a_study_given_twice(bundle, made):
-    with pytest.raises(BundleError, match=r"study 'study' stands twice"):
+    with pytest.raises(BundleError, match=r"study 'study' is given twice"):
         check_bundles([bundle, made[1]])
 
 
-def test_check_bundles__raises_on_different_builds(bundle, made):
+def test_inspect__finds_different_builds(bundle, made):
     info = json.loads((bundle / "study.json").read_text())
     (bundle / "study.json").write_text(json.dumps({**info, "study": "other", "genome_build": "GRCh37"}))
     (bundle / "digests.json").unlink()
-    with pytest.raises(BundleError, match=r"different genome builds: .*other is on GRCh37"):
-        check_bundles([made[1], bundle])
+    (finding,) = [f for f in inspect_opened(check_bundles([made[1], bundle])) if f.name == "genome-build"]
+    assert finding.severity == "error"
+    assert "other: GRCh37" in finding.where
 
 
 @pytest.mark.parametrize("coding", ["0/1", "0/2"])
-def test_check_bundles__warns_of_males_coded_differently(bundle, made, tmp_path, caplog, coding):
+def test_inspect__finds_males_coded_differently(bundle, made, tmp_path, coding):
     other = tmp_path / "other"
     shutil.copytree(bundle, other)
     for path, name, own in ((bundle, "a", "0/2"), (other, "b", coding)):
         info = json.loads((path / "study.json").read_text())
         (path / "study.json").write_text(json.dumps({**info, "study": name, "x_coding": own}))
         (path / "digests.json").unlink()
-    check_bundles([bundle, other])
-    assert ("males are coded differently (a 0/2, b 0/1)" in caplog.text) is (coding == "0/1")
+    found = [f for f in inspect_opened(check_bundles([bundle, other])) if f.name == "x-coding"]
+    assert [f.where for f in found] == (["a: 0/2, b: 0/1"] if coding == "0/1" else [])
 
 
 def test_find_bundle__beside_the_configuration_or_below_the_working_directory(bundle, tmp_path, monkeypatch):

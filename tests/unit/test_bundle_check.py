@@ -14,11 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.errors import BundleError
-from pipeline.io import bundle_check, bundle_tables
-from pipeline.io.bundle import list_array
-from pipeline.io.bundle_open import open_bundle, validate_bundle, verify_digests
-from pipeline.io.bundle_write import sign_bundle, write_trait_bundle
+from locomass.bundle import check as bundle_check
+from locomass.bundle import tables as bundle_tables
+from locomass.bundle.open import open_bundle, validate_bundle, verify_digests
+from locomass.bundle.study import list_array
+from locomass.bundle.write import sign_bundle, write_trait_bundle
+from locomass.errors import BundleError
 from tests.reference_exchange import make_toy
 from tests.unit.test_exchange_bundle import arrays
 
@@ -84,6 +85,11 @@ def test_open__accepts_what_was_written(original):
 # ---- study.json ----
 
 
+def make_histogram(**changes):
+    """A histogram of residuals with some keys changed."""
+    return {"chromosome": "1", "edge": [0.0], "count": [150, 150], "skewness": 0.0, "kurtosis": 0.0} | changes
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
     [
@@ -105,7 +111,16 @@ def test_open__accepts_what_was_written(original):
             "V_jj of its variant 0 is .* but .* in variants.parquet",
         ),
         (lambda i: i["traits"][0].update(sample_set="s9"), "names a sample set or covariance that is not described"),
-        (lambda i: i["traits"][1].update(name="y"), "trait 'y' stands twice"),
+        (lambda i: i["traits"][0].update(predictor={"a": [{"b": [[1]]}]}), "predictor of trait 'y'"),
+        (lambda i: i["traits"][0].update(predictor={"r2_promised": "x"}), "r2_promised"),
+        (lambda i: i["traits"][0].update(predictor={"paths": [{"kept": True, "h2": ["x"], "p": []}]}), "h2"),
+        (lambda i: i["traits"][0].update(predictor={"score_sd": {"1": -1.0}}), "score_sd"),
+        (lambda i: i["traits"][0].update(predictor={"file": "a\x1b[2J"}), "control"),
+        (lambda i: i["traits"][0].update(histogram=make_histogram(count=[150, 151])), "of the 300 samples"),
+        (lambda i: i["traits"][0].update(histogram=make_histogram(edge=[1.0, 0.0])), "rising edges"),
+        (lambda i: i["traits"][0].update(histogram=make_histogram(count=[300, 0])), "count"),
+        (lambda i: i.update(messages=[1]), "messages"),
+        (lambda i: i["traits"][1].update(name="y"), "trait 'y' is listed twice"),
         (lambda i: i["covariances"][0].update(traits=["q"]), "'quantitative:y' is not one of trait 'y'"),
         (lambda i: i["covariances"][0].update(traits=["y", "q"]), "lists 'q', which is no trait of it"),
         (
@@ -169,7 +184,7 @@ def test_study_json__infinite_sigma2(bundle):
         ("U", 2, [0.0], "list length of U is 1 in row 2; expected 2, one entry per trait"),
         ("V", 2, [float("inf"), 0.0], "V is .* expected finite numbers"),
         ("V", 2, [-1.0, 0.0], "V is .* not negative"),
-        ("V", 2, [1e6, 0.0], "V_jj of its variant 2"),
+        ("V", 2, [1e6, 0.0], "U is .* expected 0 where V is 0"),
         ("U", 2, None, "nulls"),
         ("U", 2, [None, 0.0], "nulls"),
     ],
@@ -178,7 +193,7 @@ def test_variants__refused(name, row, value, match, bundle):
     edit_table(bundle, "variants.parquet", set_cell(name, row, value))
     if match is None:  # the same position with the same alleles: a variant twice
         edit_table(bundle, "variants.parquet", set_cell("alt", 1, "G"))
-        match = "a variant stands twice"
+        match = "a variant is listed twice"
     refuse(bundle, match)
 
 
@@ -244,7 +259,7 @@ def test_parquet__bomb_in_a_list(bundle, monkeypatch):
 def test_parquet__a_long_text_repeated_in_every_row(bundle):
     """Two million rows share one text of 5 kB: the file is small, the texts written out would take 10 GB."""
     table = pq.read_table(bundle / GENES)
-    n = 2_000_000
+    n = 300_000
     rows = table.take(pa.array(np.zeros(n, np.int8)))
     note = pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int8)), pa.array(["x" * 5_000]))
     empty = pa.ListArray.from_arrays(pa.array(np.zeros(n + 1, np.int32)), pa.array([], pa.int32()))
@@ -255,7 +270,7 @@ def test_parquet__a_long_text_repeated_in_every_row(bundle):
     path = bundle / "genes" / "00001.parquet"
     pq.write_table(bomb, path, compression="zstd", store_schema=False)
     assert path.stat().st_size < 1_000_000
-    refuse(bundle, "column 'note' would take 10,000,000,000 in memory")
+    refuse(bundle, "column 'note' would take 1,500,000,000 in memory")
 
 
 def test_parquet__one_text_without_end(bundle):
@@ -302,7 +317,7 @@ def test_variants__row_groups_do_not_matter(rows, bundle, original):
 def test_variants__twice_in_different_row_groups(bundle):
     table = pq.read_table(bundle / "variants.parquet")
     pq.write_table(pa.concat_tables([table, table.slice(0, 1)]), bundle / "variants.parquet", row_group_size=4)
-    refuse(bundle, "a variant stands twice")
+    refuse(bundle, "a variant is listed twice")
 
 
 # ---- genes ----
@@ -319,7 +334,7 @@ def test_variants__twice_in_different_row_groups(bundle):
         ("row", lambda v: v[:-1], "lengths of row, column and value"),
         ("column", lambda v: [5, *v[1:]], "column is 5 .* expected 0 to its row"),
         ("column", lambda v: [-1, *v[1:]], "column is -1"),
-        ("row", lambda v: [v[1], *v[1:]], "an entry .row, column. of a gene stands twice"),
+        ("row", lambda v: [v[1], *v[1:]], "an entry .row, column. of a gene is listed twice"),
         ("value", lambda v: [float("nan"), *v[1:]], "value is nan .* expected finite"),
         ("value", lambda v: [*v[:-1], float("inf")], "value is inf"),
         ("value", lambda v: [2 * v[0], *v[1:]], "gene 'ONE', trait 'y': V_jj of its variant 0"),
@@ -329,7 +344,7 @@ def test_variants__twice_in_different_row_groups(bundle):
         ("b", lambda v: [float("nan")] * 8, "b is nan"),
         ("covariance", "other", "covariance is other in row 0; expected one of"),
         ("gene", "", "a gene name is empty"),
-        ("gene", "TWO", "a gene stands twice"),
+        ("gene", "TWO", "a gene is listed twice"),
         ("chromosome", "2", "a variant of another chromosome"),
         ("note", None, "nulls"),
     ],
@@ -351,7 +366,7 @@ def test_genes__other_variants_for_another_covariance(bundle):
 
 def test_genes__a_gene_in_two_files(bundle):
     shutil.copy(bundle / GENES, bundle / "genes" / "00001.parquet")
-    refuse(bundle, "stands in genes/00000.parquet and in genes/00001.parquet")
+    refuse(bundle, "is in genes/00000.parquet and in genes/00001.parquet")
     with pytest.raises(BundleError, match=r"gene 'ONE' stands in genes/00000.parquet and in genes/00001.parquet"):
         open_bundle(bundle).read_genes(["ONE"])
 
@@ -486,13 +501,13 @@ def evil(name, kind=tarfile.REGTYPE, link="", data=b"x"):
         (evil("bundle/genes/a.parquet", tarfile.CHRTYPE), "is no ordinary file"),
         (evil("bundle/run.sh"), "is no file of a bundle"),
         (evil("bundle/genes/deep/a.parquet"), "is no file of a bundle"),
-        (evil("bundle/study.json"), "stands twice"),
+        (evil("bundle/study.json"), "is listed twice"),
         (evil("bundle/genes/00000.PARQUET"), "is no file of a bundle"),
-        (evil("bundle/genes/A.parquet"), "stands twice .capitals aside."),
+        (evil("bundle/genes/A.parquet"), "is listed twice .capitals aside."),
         (evil("bundle/genes/a.parquet", tarfile.BLKTYPE), "is no ordinary file"),
         (evil("bundle/genes/\u202ea.parquet"), "is no file of a bundle"),
         (evil("bundle/inner.tar"), "is no file of a bundle"),
-        (evil("other/study.json"), "stands twice .capitals aside., or in two folders"),
+        (evil("other/study.json"), "is listed twice .capitals aside., or in two folders"),
     ],
 )
 def test_tar__attack(member, match, original, tmp_path, scratch):

@@ -10,12 +10,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from scipy import stats
 
-from pipeline.errors import InputError, MatchError
-from pipeline.gene_tests.leave_one_out import leave_one_out_burden, sum_without_each
-from pipeline.schema import GENE_TESTS
-from pipeline.stages.certify import certify
+from locomass.errors import InputError, MatchError
+from locomass.meta.certify import certify
+from locomass.schema import GENE_TESTS
 
 
 def table(n=12, seed=1):
@@ -114,58 +112,8 @@ def test_certify__missing_rows_and_p_values_are_counted(tmp_path):
 def test_certify__raises_on_other_tables(tmp_path):
     with pytest.raises(MatchError, match="share no row"):
         compare(lambda t: t.assign(gene="x" + t["gene"]), tmp_path)
-    with pytest.raises(InputError, match="stands twice"):
+    with pytest.raises(InputError, match="is listed twice"):
         compare(lambda t: t.assign(gene="x"), tmp_path)
     shutil.rmtree(tmp_path / "other")
     with pytest.raises(InputError, match="cannot be read"):
         certify(tmp_path / "other", tmp_path / "one", tmp_path / "out")
-
-
-# ---- leave one study out ----
-
-
-def random_studies(K=4, m=5, seed=2):
-    rng = np.random.default_rng(seed)
-    A = rng.normal(size=(K, m, 2 * m))
-    return rng.normal(size=(K, m)), A @ A.transpose(0, 2, 1), rng.uniform(0.5, 2, m)
-
-
-def test_leave_one_out__is_the_burden_of_the_others():
-    U, V, w = random_studies()
-    found = leave_one_out_burden(U, V, w)
-    for k in range(len(U)):
-        others = [j for j in range(len(U)) if j != k]
-        u, v = w @ sum(U[j] for j in others), w @ sum(V[j] for j in others) @ w
-        assert found.beta[k] == pytest.approx(u / v, rel=1e-12)
-        assert found.se[k] == pytest.approx(v**-0.5, rel=1e-12)
-        assert found.log_p[k] == pytest.approx(stats.chi2.logsf(u * u / v, 1), rel=1e-10)
-
-
-def test_leave_one_out__a_dominant_study_costs_no_digits():
-    U, V, w = random_studies()
-    U[2] *= 1e12
-    V[2] *= 1e14
-    found = leave_one_out_burden(U, V, w)
-    exact = leave_one_out_burden(np.delete(U, 2, axis=0), np.delete(V, 2, axis=0), w)
-    u = w @ np.delete(U, 2, axis=0).sum(axis=0)
-    assert found.beta[2] * found.se[2] ** -2 == pytest.approx(u, rel=1e-12)
-    assert np.isfinite(exact.beta).all()
-
-
-def test_leave_one_out__nothing_left():
-    U, V, w = random_studies(K=1)
-    found = leave_one_out_burden(U, V, w)
-    assert np.isnan([found.statistic, found.beta, found.se, found.log_p]).all()
-
-
-def test_leave_one_out__raises_on_shapes():
-    U, V, w = random_studies()
-    with pytest.raises(ValueError, match="do not agree"):
-        leave_one_out_burden(U, V[:2], w)
-
-
-@pytest.mark.parametrize("K", [1, 2, 3, 7])
-def test_sum_without_each(K):
-    x = np.random.default_rng(K).normal(size=(K, 2, 3))
-    expected = [sum((x[j] for j in range(K) if j != k), start=np.zeros((2, 3))) for k in range(K)]
-    np.testing.assert_allclose(sum_without_each(x), expected, atol=1e-14)

@@ -10,17 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cluster import (
-    SUBMIT_COMMANDS,
-    ClusterConfig,
-    ThreadExecutor,
-    load_cluster_config,
-    make_job_cluster,
-    open_executor,
-    parse_walltime,
-)
-from pipeline.config import describe_keys
-from pipeline.errors import ConfigError, LocomassError
+from locomass.config import describe_keys
+from locomass.errors import ConfigError, LocomassError
+from locomass.executors import ThreadExecutor, open_executor
+from locomass.executors.batch_systems import BATCH_SYSTEMS
+from locomass.executors.cluster_file import ClusterConfig, load_cluster_config, parse_walltime
+from locomass.executors.credentials import credentials_file
+from locomass.executors.jobs import make_job_cluster
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "cluster"
 SLURM = {"scheduler": "slurm", "queue": "long", "cores": 4, "memory": "8 GB", "walltime": "1-02:00:00"}
@@ -44,14 +40,17 @@ def job_script(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def make(**keys) -> str:
-        with make_job_cluster(ClusterConfig(**keys)) as cluster:
+        with (
+            credentials_file(tmp_path / "with a blank") as credentials,
+            make_job_cluster(ClusterConfig(**keys), credentials) as cluster,
+        ):
             return cluster.job_script()
 
     return make
 
 
 def test_every_scheduler_has_an_example():
-    assert {p.stem for p in CONFIGS.glob("*.yaml")} == {"local", *SUBMIT_COMMANDS}
+    assert {p.stem for p in CONFIGS.glob("*.yaml")} == {"local", *BATCH_SYSTEMS}
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda p: p.stem)
@@ -82,6 +81,22 @@ def test_every_key_has_a_line_of_help():
         ("scheduler: slurm\nqueue: x\nprocesses: 2", r"processes: 2 is above cores \(1\)"),
         ("scheduler: slurm\nqueue: x\njob_extra: --x", r"line 3, key job_extra: Expected `array`"),
         ("scheduler: local\nqueue: x", r"'local' has no queue"),
+        ("scheduler: slurm\nqueue: 'x y'", r"line 2, key queue: "),
+        ('scheduler: slurm\nqueue: "x\\n#SBATCH --uid=0"', r"line 2, key queue: "),
+        ("scheduler: slurm\nqueue: x\naccount: $(id)", r"line 3, key account: "),
+        ('scheduler: slurm\nqueue: x\njob_extra: ["-C a\\nrm -rf /"]', r"line 3, key job_extra.0: "),
+        ("scheduler: slurm\nqueue: x\nlog_directory: my logs", r"line 3, key log_directory: "),
+        ('scheduler: slurm\nqueue: x\npython: "py\\nid"', r"line 3, key python: "),
+        (
+            "scheduler: slurm\nqueue: x\nresource_spec: mem=2G",
+            r"resource_spec: is for SGE and PBS; with slurm",
+        ),
+        (
+            "scheduler: lsf\nqueue: x\nresource_spec: mem=2G",
+            r"resource_spec: is for SGE and PBS; with lsf",
+        ),
+        ("scheduler: sge\nqueue: x\nmemory_request: core", r"memory_request: is for Slurm; with sge use resource_spec"),
+        ("scheduler: slurm\nqueue: x\ndashboard: everybody", r"line 3, key dashboard: "),
         ("scheduler: slurm\nqueue: x\nqueue: y", r"line 3: .*'queue' is given twice"),
     ],
 )
@@ -121,6 +136,39 @@ def test_job_script__slurm(job_script):
     ]
 
 
+@pytest.mark.parametrize(
+    ("request_", "expected"), [("job", ["--mem=8G"]), ("core", ["--mem-per-cpu=1908M"]), ("none", [])]
+)
+def test_job_script__slurm_memory_is_asked_for_as_the_site_wants(job_script, request_, expected):
+    found = directives(job_script(**SLURM, memory_request=request_), "#SBATCH")
+    assert [line for line in found if "mem" in line] == expected
+
+
+def test_job_script__values_are_quoted(job_script):
+    script = job_script(**SLURM, python="/opt/my py/bin/python", local_directory="/scratch/$(touch x)'; id #")
+    words = shlex.split(next(line for line in script.splitlines() if "dask_worker" in line))
+    assert words[0] == "/opt/my py/bin/python"
+    assert words[words.index("--local-directory") + 1] == "/scratch/$(touch x)'; id #"
+
+
+def test_job_script__names_the_credentials_and_holds_none(job_script):
+    script = job_script(**SLURM)
+    assert "PRIVATE KEY" not in script
+    assert "--protocol tls://" in script
+    assert "export PYTHONSAFEPATH=1" in script.splitlines()  # nothing is imported from where a job starts
+    named = [line for line in script.splitlines() if "COMM__TLS" in line]
+    assert len(named) == 3
+    assert all(shlex.split(line)[1].endswith("/run.pem") for line in named)  # one word, though the folder has a blank
+
+
+def test_credentials_are_private_and_gone_after_the_run(tmp_path):
+    with credentials_file(tmp_path / "logs") as path:
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert path.parent.stat().st_mode & 0o777 == 0o700
+        assert path.read_text().count("BEGIN") == 2
+    assert list((tmp_path / "logs").iterdir()) == []
+
+
 def test_job_script__sge(job_script):
     script = job_script(
         scheduler="sge", queue="all.q", account="grant", cores=2, walltime="2:00:00", resource_spec="h_vmem=2G",
@@ -142,7 +190,7 @@ def test_job_script__lsf(job_script):
     assert {"-q normal", '-P "grant"', "-n 2", '-R "span[hosts=1]"', "-W 26:30"} <= set(found)
 
 
-@pytest.mark.parametrize("scheduler", sorted(SUBMIT_COMMANDS))
+@pytest.mark.parametrize("scheduler", sorted(BATCH_SYSTEMS))
 def test_job_script__worker_is_bounded_in_blas_threads_memory_and_patience(job_script, scheduler):
     script = job_script(
         scheduler=scheduler, queue="q", cores=4, processes=2, memory="8 GiB", python="/opt/py", death_timeout=77,
@@ -159,13 +207,16 @@ def test_job_script__worker_is_bounded_in_blas_threads_memory_and_patience(job_s
     assert options["--memory-limit"] == "4.00GiB"
     assert options["--death-timeout"] == "77"
     assert options["--local-directory"] == "/scratch"
-    assert re.match(r"tcp://[\d.]+:\d+", words[3])
+    assert re.match(r"tls://[\d.]+:\d+", words[3])
 
 
 def test_make_job_cluster__raises_on_an_unknown_interface(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(LocomassError, match=r"cannot start a scheduler for slurm: .*'nowhere0'"):
-        make_job_cluster(ClusterConfig(**SLURM, interface="nowhere0"))
+    with (
+        credentials_file(tmp_path) as credentials,
+        pytest.raises(LocomassError, match=r"cannot start a scheduler for slurm: .*'nowhere0'"),
+    ):
+        make_job_cluster(ClusterConfig(**SLURM, interface="nowhere0"), credentials)
 
 
 def test_open_executor__raises_where_the_batch_system_is_not_installed(cluster_file, monkeypatch):
@@ -181,7 +232,7 @@ def test_open_executor__raises_on_workers_and_cluster():
 
 
 def test_open_executor__raises_when_no_scheduler_answers(monkeypatch):
-    monkeypatch.setattr("pipeline.cluster.CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr("locomass.executors.scheduler.CONNECT_SECONDS", 0.5)
     address = "tcp://127.0.0.1:9"
     with (
         pytest.raises(LocomassError, match=r"no Dask scheduler answers .*start one with `dask scheduler`"),
@@ -206,6 +257,30 @@ def test_threads__results_are_in_order_and_every_step_is_told():
         assert executor.run(lambda x: -x, [3], lambda: steps.append(1)) == [-3]
         assert executor.run(lambda x: x, []) == []
     assert len(steps) == 21
+
+
+def test_threads__map_takes_columns_and_keeps_the_bound():
+    running, most = 0, 0
+    lock = threading.Lock()
+
+    def add(x: int, y: int) -> int:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.01)
+        with lock:
+            running -= 1
+        return x + y
+
+    with open_executor(threads=1) as executor:
+        assert executor.map(add, range(6), range(10, 16)) == [10, 12, 14, 16, 18, 20]
+        assert most == 1
+        with pytest.raises(ValueError, match="shorter"):
+            executor.map(add, [1, 2], [1])
+    with open_executor(threads=2) as executor:
+        executor.map(add, range(6), range(6))
+    assert most == 2
 
 
 def test_threads__limit_blas():

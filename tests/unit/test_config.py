@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.config import ExternalMaf, MetaConfig, RunConfig, describe_keys, load_config, per_trait
-from pipeline.errors import ConfigError
+from locomass.config import ExternalMaf, MetaConfig, RunConfig, describe_keys, load_config, per_trait
+from locomass.errors import ConfigError
 
 RUN = """\
 study: s1
@@ -75,6 +75,20 @@ def test_load_config__frequency_policy(load, text, maf):
         ("tests:\n  max_maf: []\n", r"c\.yaml, line 9, key tests\.max_maf"),
         ("tests:\n  max_maf: 0.01\n", r"c\.yaml, line 9, key tests\.max_maf: Expected `array`"),
         ("predictor:\n  method: rigde\n", r"c\.yaml, line 9, key predictor\.method.*rigde"),
+        (
+            "predictor:\n  method: ridge\n  options:\n    shrnk: 1\n",
+            r"c\.yaml, line 10, key predictor\.options.*no option 'shrnk'; did you mean 'shrink'\?",
+        ),
+        (
+            "predictor:\n  method: ldpred2-auto\n  options:\n    burn_in: -1\n",
+            r"c\.yaml, line 11, key predictor\.options\.burn_in: Expected `int` >= 0",
+        ),
+        (
+            "predictor:\n  method: stack\n  stack:\n  - {method: none}\n  - method: lassosum2\n"
+            "    options: {deltas: 1}\n",
+            r"c\.yaml, line 13, key predictor\.stack\.1\.options\.deltas: Expected `array`, got `int`",
+        ),
+        ("predictor:\n  options: {shrink: 1}\n", r"line 9, key predictor\.options: none has no option 'shrink'"),
         ("predictor:\n  max_block_variants: 3\n", r"c\.yaml, line 9, key predictor\.max_block_variants"),
         ("genome_build: hg19\n", r"c\.yaml, line 8, key genome_build"),
         ("score_statistics: {missing: drop}\n", r"c\.yaml, line 8, key score_statistics\.missing"),

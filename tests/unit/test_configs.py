@@ -8,9 +8,9 @@ import msgspec
 import pytest
 import yaml
 
-from pipeline.config import MetaConfig, RunConfig, describe_keys, export_schema, load_config
-from pipeline.errors import ConfigError
-from pipeline.wizard import EXAMPLES, document_keys
+from locomass.commands.init import EXAMPLES, document_keys
+from locomass.config import MetaConfig, RunConfig, describe_keys, export_schema, load_config
+from locomass.errors import ConfigError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 KINDS = {"quickstart": RunConfig, "cohort": RunConfig, "every-key": RunConfig, "consortium": MetaConfig}
@@ -40,8 +40,8 @@ def test_consortium__its_groups_hold_every_study_once(tmp_path):
 
 def test_every_key_is_written_and_up_to_date():
     text = (CONFIGS / "every-key.yaml").read_text()
-    hint = "python -c \"from pipeline.wizard import document_keys as d; print(d(), end='')\" > configs/every-key.yaml"
-    assert text == document_keys(), f"a key of pipeline/config.py changed; run: {hint}"
+    hint = "locomass config show --yaml > configs/every-key.yaml"
+    assert text == document_keys(), f"a key of pipeline/locomass/config.py changed; run: {hint}"
 
 
 @pytest.mark.parametrize("kind", [RunConfig, MetaConfig])

@@ -12,13 +12,15 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.errors import InputError
-from pipeline.io.bundle import Bundle
-from pipeline.io.bundle_open import open_bundle, validate_bundle, verify_digests
-from pipeline.io.bundle_write import GeneStatistics, write_trait_bundle
-from pipeline.io.exchange.common import ImportRequest
-from pipeline.run import Resources, run_meta_analysis, run_study
-from pipeline.stages.exchange import export_results, export_study, import_study
+from locomass.bundle.exchange.common import ImportRequest
+from locomass.bundle.open import open_bundle, validate_bundle, verify_digests
+from locomass.bundle.study import Bundle
+from locomass.bundle.write import GeneStatistics, write_trait_bundle
+from locomass.commands.exchange import export_results, export_study, import_study
+from locomass.commands.meta import run_meta_analysis
+from locomass.commands.outcome import Resources
+from locomass.commands.run import run_study
+from locomass.errors import InputError
 from tests.factories import make_study, write_meta_config
 from tests.reference_exchange import make_toy, write_mass, write_pair
 
@@ -38,9 +40,10 @@ def studies(tmp_path_factory):
 
 
 def combine(bundles, study, folder, traits=("y",)):
-    """The gene tests of a meta-analysis, rows of some traits, sorted."""
+    """The gene tests of a meta-analysis by the normal law, which files of other programs go by; some traits, sorted."""
     folder.mkdir()
-    config = write_meta_config(folder / "meta.yaml", bundles, study)
+    tests = {"names": ["burden", "skat"], "max_maf": [0.05, 0.5], "weights": ["flat", "beta_1_25"]}
+    config = write_meta_config(folder / "meta.yaml", bundles, study, tests={**tests, "null_law": "normal"})
     run_meta_analysis(config, [], folder / "out", Resources(threads=1), "meta")
     table = pd.read_parquet(folder / "out" / "gene_tests.parquet")
     return table[table["trait"].isin(traits)].sort_values(KEYS).reset_index(drop=True)
@@ -210,7 +213,7 @@ def test_export__asks_which_trait(studies, tmp_path):
 
 def arrays(toy, **changes):
     """Plain arrays of a toy study."""
-    from pipeline.io.bundle_write import TraitStatistics
+    from locomass.bundle.write import TraitStatistics
 
     genes = [
         GeneStatistics(g, toy.chromosome[r[0]], 1, 9999, np.array(r), toy.V[np.ix_(r, r)]) for g, r in toy.genes.items()
@@ -263,7 +266,7 @@ def test_write__holds_the_arrays_sorted(tmp_path):
         ({"kind": "count"}, "expected quantitative or binary"),
         ({"U": np.zeros(3)}, "3 entries of U for 24 variants"),
         ({"U": np.full(24, np.nan)}, "U of variant 1:1000:A:G is nan"),
-        ({"position": np.full(24, 5)}, "stands twice"),
+        ({"position": np.full(24, 5)}, "is listed twice"),
         (
             {"genes": [GeneStatistics("G", "1", 1, 2, np.array([0, 1]), np.array([[1.0, 0.2], [0.1, 1.0]]))]},
             "not symmetric",
@@ -272,7 +275,7 @@ def test_write__holds_the_arrays_sorted(tmp_path):
         ({"genes": [GeneStatistics("G", "1", 1, 2, np.array([0]), np.array([[np.inf]]))]}, "not finite"),
         (
             {"genes": [GeneStatistics("G", "1", 1, 2, np.array([k]), np.eye(1)) for k in (0, 1)]},
-            "gene 'G' stands twice",
+            "gene 'G' is listed twice",
         ),
     ],
 )

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.io.bundle_write import GeneStatistics, TraitStatistics, sign_bundle, write_trait_bundle
-from pipeline.stages.inspect import ERROR, NOTE, WARNING, Finding, inspect_bundles
-from pipeline.stages.inspect.single import is_definite
+from locomass.bundle.write import GeneStatistics, TraitStatistics, sign_bundle, write_trait_bundle
+from locomass.meta.inspect import ERROR, NOTE, WARNING, Finding, inspect_bundles
+from locomass.meta.inspect.single import is_definite
 
 M, PER_GENE = 300, 10
 

@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from pipeline.errors import FormatError
-from pipeline.io.annotations import Annotations, Masks, read_annotations, read_frequencies, read_masks
-from pipeline.io.gene_sets import read_groups, read_regions, read_sets
-from pipeline.io.variant_keys import encode_labels, find_repeated, join_variant_keys, parse_variant_keys
+from locomass.errors import FormatError
+from locomass.tables.annotations import Annotations, Masks, read_annotations, read_frequencies, read_masks
+from locomass.tables.gene_sets import read_groups, read_regions, read_sets
+from locomass.variants.keys import encode_labels, find_repeated, join_variant_keys, parse_variant_keys
+from locomass.variants.match import make_identifiers
 
 SHARED = Path("/work/shared")
 needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason="shared folder is absent")
@@ -42,13 +44,13 @@ def test_read_sets__normalises_and_bounds(write):
     ("text", "message"),
     [
         ("A 1 5 1:5:A:G\n\nB 1 9 1:9:A:G\nA 1 7 1:7:A:G\n", r"file.txt: gene 'A' is on lines 1 and 4; merge them"),
-        ("A 1 5 1:5:A:G,1:x:A:G\n", r"line 1: variant '1:x:A:G' of gene 'A' is not chrom:pos:ref:alt"),
-        ("A 1 5 1:5:A:G\nB 1 5 rs12\n", r"line 2: variant 'rs12' of gene 'B' is not chrom:pos:ref:alt"),
-        ("A 1 5 1:5:A:G,,1:6:A:G\n", r"line 1: variant '' of gene 'A'"),
-        ("A 1 5 1:0:A:G\n", r"line 1: variant '1:0:A:G' of gene 'A' is not"),
+        (
+            "A 1 5 rs12,1:x:A:G\n",
+            r"line 1: no variant can be used; variant 'rs12' of gene 'A' is not",
+        ),
+        ("A 1 5 1:0:A:G\n", r"line 1: .*variant '1:0:A:G' of gene 'A' is not"),
         ("A 1 5 1:5:A:G,2:6:A:G\n", r"line 1: gene 'A' is on chromosome 1, but its variant 2:6:A:G is not"),
         ("A 2 5 1:5:A:G\n", r"line 1: gene 'A' is on chromosome 2, but its variant 1:5:A:G is not"),
-        ("B 1 5 1:5:A:G\nA 1 5 1:5:A:G,chr1:5:a:g\n", r"line 2: variant 1:5:A:G is listed twice in gene 'A'"),
         ("A 1 five 1:5:A:G\n", r"line 1, column start: expected a position, got 'five'"),
         ("A 1 5\n", r"line 1: expected 4 fields \(gene, chromosome, start, variants joined by commas\), found 3"),
         ("A 1 5 1:5:A:G\nB 1 6\n", r"line 2: expected 4 fields, found 3"),
@@ -59,6 +61,47 @@ def test_read_sets__normalises_and_bounds(write):
 def test_read_sets__raises_on_malformed(write, text, message):
     with pytest.raises(FormatError, match=message):
         read_sets(write(text))
+
+
+def test_read_sets__a_bad_name_costs_that_name(write, caplog):
+    sets = read_sets(write("A 1 5 1:5:A:G,rs9,,1:5:a:g,1:6:A:G\nB 1 9 rs12\nC 1 9 1:9:A:AT,1:9:AT:A\n"))
+    assert sets.gene.tolist() == ["A", "C"]
+    assert [one.variants.tolist() for one in sets] == [["1:5:A:G", "1:6:A:G"], ["1:9:A:AT", "1:9:AT:A"]]
+    assert "3 of 8 variant names are not chrom:pos:ref:alt and are left out: 'rs9' of gene 'A' (line 1)" in caplog.text
+    assert "1 genes have no variant left and are left out: B" in caplog.text
+
+
+BIM = pd.DataFrame(
+    {"chromosome": ["1", "1", "1"], "position": [5, 9, 9], "id": ["rs1", "rs2", "rs2"], "a1": ["G", "T", "A"],
+     "a2": ["A", "C", "C"]}
+)  # fmt: skip
+
+
+def test_lists_by_identifier__are_matched_by_the_name_of_the_fileset(write, caplog):
+    identifiers = make_identifiers(lambda: BIM)
+    with caplog.at_level("INFO", "locomass"):
+        sets = read_sets(write("A 1 5 rs1,1:7:A:G,rs2,rs3\n"), identifiers)
+        annotations = read_annotations(write("rs1 A LoF\n1:7:A:G A missense\n", "annotations"), identifiers=identifiers)
+        frequencies = read_frequencies(write("rs1 0.1\nrs3 0.2\n", "aaf"), identifiers)
+    assert sets.variants.tolist() == annotations.variant.tolist() == ["1:5:A:G", "1:7:A:G"]
+    assert frequencies.variant.tolist() == ["1:5:A:G"]
+    assert "1 variants are matched by identifier" in caplog.text
+    # rs2 names two variants, rs3 none
+    assert "2 of 4 variant names are not chrom:pos:ref:alt nor in the fileset and are left out: 'rs2'" in caplog.text
+
+
+def test_read_groups__a_bad_name_takes_its_annotation_along(write):
+    sets, annotations = read_groups(write("G1 var 1:1:A:C x 1:3:A:C\nG1 anno lof mis syn\nG1 weight 1 2 3\n"))
+    assert sets.variants.tolist() == annotations.variant.tolist() == ["1:1:A:C", "1:3:A:C"]
+    assert [annotations.categories[k] for k in annotations.category] == ["lof", "syn"]
+    assert annotations.weights["weight_1"].tolist() == [1.0, 3.0]
+
+
+def test_frequencies__of_substitutions_in_either_order_and_of_indels_as_written(write):
+    table = read_frequencies(write("1:5:A:G 0.1\n1:9:A:AT 0.2\n1:9:A:AT 0.2\n"))
+    wanted = zip(*[("1", 5, "A", "G"), ("1", 5, "G", "A"), ("1", 9, "A", "AT"), ("1", 9, "AT", "A")], strict=True)
+    found = table.find(*(np.array(c, object) if k != 1 else np.array(c) for k, c in enumerate(wanted)))
+    np.testing.assert_array_equal(found, [0.1, 0.9, 0.2, np.nan])
 
 
 def test_read_regions__is_half_open(write):
@@ -180,7 +223,7 @@ def test_read_annotations__weight_and_domain_columns(write):
     ("text", "message"),
     [
         ("1:1:A:C G\n", r"line 1: expected at least 3 fields \(variant, gene, category\), found 2"),
-        ("1:1:A:C G LoF\nrs5 G LoF\n", r"line 2: variant 'rs5' is not chrom:pos:ref:alt"),
+        ("rs5 G LoF\n", r"line 1: no variant can be used; variant 'rs5' is not chrom:pos:ref:alt"),
         ("1:1:A:C G LoF\n1:2:A:C G\n", r"line 2: expected 3 fields, found 2"),
         ("1:1:A:C G LoF 1\n1:2:A:C G LoF 2\n1:3:A:C G LoF x\n", r"line 3, column 4: expected a number, got 'x'"),
         ("1:1:A:C G LoF\n\n1:1:a:c G miss\n", r"variant 1:1:A:C of gene 'G' is 'LoF' on line 1 and 'miss' on line 3"),
@@ -211,8 +254,8 @@ def test_read_masks__selects_by_category(write):
     ("text", "message"),
     [
         (
-            "M1 LoF\nM2 LoF,synonymous\nM3 LoF,missence\n",
-            r"^unknown mask category 'missence' in masks.txt line 3; "
+            "M3 missence\n",
+            r"^unknown mask category 'missence' in masks.txt line 1; "
             r"annotations define: LoF, missense, synonymous; did you mean 'missense'\?$",
         ),
         (
@@ -228,6 +271,15 @@ def test_read_masks__selects_by_category(write):
 def test_read_masks__raises_on_malformed(write, text, message):
     with pytest.raises(FormatError, match=message):
         read_masks(write(text, "masks.txt"), ["missense", "synonymous", "LoF"])
+
+
+def test_read_masks__a_category_that_nobody_has_is_a_warning(write, caplog):
+    text = "M1 LoF\nM2 LoF,missence\nM3 stop_gained\n"
+    masks = read_masks(write(text, "masks.txt"), ["missense", "LoF"])
+    assert masks.categories == {"M1": ("LoF",), "M2": ("LoF",)}
+    assert "'missence' in masks.txt line 2" in caplog.text
+    assert "did you mean 'missense'?; mask M2 is without it" in caplog.text
+    assert "mask M3 is left out" in caplog.text
 
 
 def test_read_frequencies__regenie(write):
@@ -255,8 +307,8 @@ AFREQ = "#CHROM\tID\tREF\tALT\tALT_FREQS\tOBS_CT\n"
     [
         ("1:5:A:G 1.5\n", r"line 1, column 2: expected a frequency between 0 and 1, got '1.5'"),
         ("1:5:A:G NA\n", r"line 1, column 2: expected a number, got 'NA'"),
-        ("1:5:A:G 0.1\n1:5:a:g 0.2\n", r"variant 1:5:A:G is on lines 1 and 2"),
-        ("1:5 0.1\n", r"line 1: variant '1:5' is not chrom:pos:ref:alt"),
+        ("1:5:A:G 0.1\n1:5:a:g 0.2\n", r"variant 1:5:A:G is on lines 1 and 2 with different frequencies"),
+        ("1:5 0.1\n", r"line 1: no variant can be used; variant '1:5' is not chrom:pos:ref:alt"),
         ("1:5:A:G 0.1 0 7\n", r"line 1: expected 2 or 3 fields \(variant, frequency, singleton\), found 4"),
         (AFREQ + "1\trs7\tA\tG\t0.1\t10\n", r"line 2: variant 'rs7' is not .*; write positions with `plink2 --freq"),
         (AFREQ + "1\t1:7:A:G\tA\tG,T\t0.1,0.2\t10\n", r"line 2, column ALT: has several ALT alleles"),
@@ -283,6 +335,10 @@ def test_read_frequencies__raises_on_malformed(write, text, message):
         ("chr1:5:A:G", "1:5:A:G"),
         ("chrX_5_a_gt", "23:5:A:GT"),
         ("22:16150801_T/A", "22:16150801:T:A"),
+        ("22-16150801-T-A", "22:16150801:T:A"),
+        ("chr22-16150801-TA-t", "22:16150801:TA:T"),
+        ("22:16150801:-:A", "22:16150801:-:A"),
+        ("22:16150801:T:0", "22:16150801:T:0"),
         ("01:0005:A:*", "1:5:A:*"),
         ("MT:5:A:<DEL>", "26:5:A:<DEL>"),
         ("GL000192.1:5:A:G", "GL000192.1:5:A:G"),

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pipeline.errors import FormatError
-from pipeline.io.liftover import read_chain
+from locomass.errors import FormatError
+from locomass.tables.liftover import read_chain
 
 # chr1: 100-110 -> 1000-1010, gap of 5 in the old build and 2 in the new one, 115-135 -> 1012-1032
 # chr2, reverse strand of chr9 (length 500): 0-10 -> counted from the end 400-410, that is 90-99 forwards

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from pipeline.errors import FormatError, MatchError
-from pipeline.io.loco import (
-    match_loco_samples,
+from locomass.errors import FormatError, MatchError
+from locomass.people import match_labels
+from locomass.tables.loco import (
     read_loco,
     read_prediction_list,
     write_loco,
@@ -146,13 +146,13 @@ def test_read_prediction_list__raises_on_malformed(write, text, message):
         (("F_1_I",), labels("F", "F_2"), labels("1_I", "I"), [0, -1]),
     ],
 )
-def test_match_loco_samples__one_rule_for_the_file(in_file, fid, iid, expected):
-    assert match_loco_samples(labels(*in_file), fid, iid).tolist() == expected
+def test_match_labels__one_rule_for_the_file(in_file, fid, iid, expected):
+    assert match_labels(labels(*in_file), fid, iid).tolist() == expected
 
 
-def test_match_loco_samples__raises_without_overlap():
+def test_match_labels__raises_without_overlap():
     with pytest.raises(MatchError, match=r"no sample of the .loco file \(first: 'A_A'\) .* \(first: 'F_B'\)"):
-        match_loco_samples(labels("A_A"), labels("F"), labels("B"))
+        match_labels(labels("A_A"), labels("F"), labels("B"))
 
 
 @needs_golden

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.errors import FormatError
-from pipeline.io import delimited, summary_statistics
-from pipeline.io.summary_layouts import FIELDS, LAYOUTS
-from pipeline.io.summary_statistics import log10p_from_z, normalise_build, read_metadata, read_summary_statistics
+from locomass.errors import FormatError
+from locomass.tables import delimited, summary_statistics
+from locomass.tables.summary_layouts import FIELDS, LAYOUTS
+from locomass.tables.summary_rows import log10p_from_z
+from locomass.tables.summary_statistics import normalise_build, read_metadata, read_summary_statistics
 
 BOLT = Path("/work/shared/data/eur_array_ukb_sumstats/bolt.sumstats.txt.gz")
 needs_data = pytest.mark.skipif(not BOLT.is_file(), reason="shared data folder is absent")
@@ -243,7 +244,10 @@ def test_read__counts_what_it_drops(write):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("SNP A1 A2 BETA\nrs1 A G 1\n", r"line 1: the header fits no known format \(.*\); nearest is LDSC, .* Z;"),
+        (
+            "SNP A1 A2 BETA\nrs1 A G 1\n",
+            r"line 1: the header fits no known format \(.*\); nearest is PRS-CS input, .* P or SE;",
+        ),
         (FILES["BOLT-LMM"].replace("ALLELE0", "ALELE0"), r"nearest is BOLT-LMM, which also has ALLELE0; .*'ALELE0'"),
         (FILES["REGENIE"].replace("ADD", "REC"), r"has no row with TEST = ADD"),
         ("SNP A1 A2 N Z\n", "has a header but no rows"),
@@ -293,7 +297,7 @@ def test_read_metadata__absent_or_malformed(write):
     with pytest.raises(FormatError, match=r"gwas.tsv-meta.yaml: expected a YAML mapping"):
         read_metadata(path)
     write("a: [1\n", "gwas.tsv-meta.yaml")
-    with pytest.raises(FormatError, match=r"gwas.tsv-meta.yaml: is not valid YAML"):
+    with pytest.raises(FormatError, match=r"gwas.tsv-meta.yaml, line 2: not valid YAML"):
         read_metadata(path)
 
 
@@ -329,3 +333,17 @@ def test_read__real_bolt_file_equals_a_plain_reading():
         np.testing.assert_allclose(10 ** -found.log10p[i], stats.chi2.sf(float(row["CHISQ_BOLT_LMM"]), 1), rtol=1e-12)
     assert (found.n == 337_000).all()
     assert summary_statistics.SummaryStatistics is type(found)
+
+
+@pytest.mark.parametrize("code", ["-9", "-9.0", " -9", "-9.000000e+00"])
+def test_minus_nine_is_missing_where_nothing_is_negative(write, code):
+    """A frequency, a p-value or a sample size of -9 is unknown, and costs its row nothing that is not needed."""
+    head = "chromosome\tbase_pair_location\teffect_allele\tother_allele\tbeta\tstandard_error\t"
+    head += "effect_allele_frequency\tp_value\tn\n"
+    rows = f"1\t100\tA\tG\t-9\t0.5\t{code}\t{code}\t{code}\n1\t101\tA\tG\t0.1\t{code}\t0.3\t0.3\t1000\n"
+    found = read_summary_statistics(write(head + rows))
+    assert found.beta.tolist() == [-9.0, 0.1]  # an effect may be
+    assert np.isnan(found.eaf[0])
+    assert np.isnan(found.n[0])
+    assert found.se[1] == pytest.approx(0.1 / 1.0364334, rel=1e-6)  # from p
+    assert found.messages == ()

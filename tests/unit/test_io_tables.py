@@ -7,17 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.errors import FormatError, MatchError
-from pipeline.io import delimited
-from pipeline.io.delimited import DelimitedFile, parse_numbers
-from pipeline.io.tables import (
-    normalise_chromosome,
-    normalise_chromosomes,
-    read_column_names,
-    read_sample_list,
-    read_table,
-    select_columns,
-)
+from locomass.errors import FormatError, MatchError
+from locomass.files.arrow import decode_strings
+from locomass.tables.delimited import DelimitedFile, parse_numbers
+from locomass.tables.samples import read_column_names, read_sample_list, read_table, select_columns
+from locomass.variants.chromosomes import normalise_chromosome, normalise_chromosomes
 
 DATA = Path("/work/shared/data")
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="shared data folder is absent")
@@ -232,7 +226,7 @@ def test_parse_numbers__agrees_with_python():
 
 
 def test_decode_strings__shares_equal_texts():
-    words = delimited.decode_strings(pa.chunked_array([["a", "b"], ["a", "c"], []], pa.string()))
+    words = decode_strings(pa.chunked_array([["a", "b"], ["a", "c"], []], pa.string()))
     assert words.tolist() == ["a", "b", "a", "c"]
     assert words[0] is words[2]
 

@@ -5,8 +5,8 @@ import gzip
 import numpy as np
 import pytest
 
-from pipeline.errors import FormatError
-from pipeline.io.weights import VariantWeights, read_weights, write_weights
+from locomass.errors import FormatError
+from locomass.tables.weights import VariantWeights, read_weights, write_weights
 
 PGS = """###PGS CATALOG SCORING FILE - see https://www.pgscatalog.org/downloads/#dl_ftp_scoring
 #format_version=2.0
@@ -229,3 +229,51 @@ def test_write_weights__raises_on_unclear_score(tmp_path):
     with pytest.raises(ValueError, match=r"no score 'hieght'; did you mean 'height'\?"):
         write_weights(tmp_path / "x", make_weights(), score="hieght")
     assert list(tmp_path.iterdir()) == []
+
+
+def ratio_rows(n=60):
+    """Odds ratios around 1, with their logarithms."""
+    logs = 0.1 * np.sin(np.arange(n))
+    return logs, "".join(f"rs{k}\tA\t{ratio:.10g}\n" for k, ratio in enumerate(np.exp(logs)))
+
+
+@pytest.mark.parametrize("name", ["OR", "odds_ratio", "HR", "hazard_ratio"])
+def test_ratios_by_the_name_of_their_column(write, name):
+    logs, rows = ratio_rows(3)
+    found = read_weights(write(f"SNP\tA1\t{name}\n{rows}"))
+    np.testing.assert_allclose(found.weights[:, 0], logs, atol=1e-9)
+    assert found.messages == ()
+
+
+@pytest.mark.parametrize(("header", "taken"), [("", True), ("#weight_type=NR\n", True), ("#weight_type=beta\n", False)])
+def test_ratios_by_their_distribution(write, header, taken):
+    logs, rows = ratio_rows()
+    found = read_weights(write(f"{header}rsID\teffect_allele\teffect_weight\n{rows}"))
+    np.testing.assert_allclose(found.weights[:, 0], logs if taken else np.exp(logs), atol=1e-9)
+    (message,) = found.messages
+    assert "column effect_weight: weights are all positive around 1, as odds ratios are" in message
+    assert ("their logarithms are taken" in message) == taken
+
+
+@pytest.mark.parametrize("value", [lambda k: "1", lambda k: str(1 + k % 3), lambda k: f"{0.01 * (k + 1)}"])
+def test_weights_that_are_no_ratios(write, value):
+    """Counts of risk alleles are weighted by whole numbers; effects of risk alleles are all positive, and small."""
+    rows = "".join(f"rs{k}\tA\t{value(k)}\n" for k in range(50))
+    found = read_weights(write(f"SNP\tA1\tBETA\n{rows}"))
+    assert found.weights[:, 0].tolist() == [float(value(k)) for k in range(50)]
+    assert found.messages == ()
+
+
+def test_row_names_of_r(write):
+    found = read_weights(write('"SNP" "A1" "BETA"\n"1" "rs1" "A" 0.1\n"2" "rs2" "T" -0.2\n'))
+    assert (found.id.tolist(), found.effect_allele.tolist(), found.weights[:, 0].tolist()) == (
+        ["rs1", "rs2"], ["A", "T"], [0.1, -0.2],
+    )  # fmt: skip
+
+
+def test_losses_above_five_per_cent_are_said(write):
+    rows = "".join(f"rs{k}\tA\t{'NA' if k < 4 else 0.1 * k}\n" for k in range(40))
+    assert read_weights(write("SNP\tA1\tBETA\n" + rows)).messages == (
+        "4 of 40 rows (10%) are left out: weight is missing",
+    )
+    assert read_weights(write("SNP\tA1\tBETA\n" + rows.replace("NA", "0.1", 3))).messages == ()

@@ -9,12 +9,15 @@ import pandas as pd
 import pytest
 from scipy.stats import chi2
 
-from pipeline.api import gene_statistics
-from pipeline.errors import ConfigError
-from pipeline.io.bundle import Bundle
-from pipeline.run import Resources, run_conditional_analysis, run_meta_analysis, run_study
-from pipeline.stages.meta.between import expect_variants
-from pipeline.stages.meta.groups import assign_groups
+from locomass.bundle.study import Bundle
+from locomass.commands.conditional import run_conditional_analysis
+from locomass.commands.meta import run_meta_analysis
+from locomass.commands.outcome import Resources
+from locomass.commands.run import run_study
+from locomass.errors import ConfigError
+from locomass.interface import gene_statistics
+from locomass.meta.between import expect_variants
+from locomass.meta.groups import assign_groups
 from tests import reference_gene_tests as reference
 from tests.factories import make_study, write_meta_config
 

@@ -14,30 +14,32 @@ import pytest
 import yaml
 from scipy.stats import chi2, combine_pvalues, norm
 
-from pipeline.config import MetaConfig, Tests, load_config
-from pipeline.errors import BundleError, ConfigError, FormatError, InputError, MatchError
-from pipeline.io.bundle import Bundle
-from pipeline.io.bundle_open import open_bundle
-from pipeline.io.catalogue import open_catalogue
-from pipeline.io.pathways import read_pathways
-from pipeline.kernels.collapsed import withhold_small_steps
-from pipeline.kernels.hemizygous import recode_males
-from pipeline.run import Resources, run_conditional_analysis, run_meta_analysis, run_study
-from pipeline.stages.conditional import run_conditional
-from pipeline.stages.inspect import inspect_bundles
-from pipeline.stages.meta import evaluate as meta_evaluate
-from pipeline.stages.meta.carriers import step_on_x
-from tests import reference_saddlepoint
+from locomass.bundle.open import open_bundle
+from locomass.bundle.study import Bundle
+from locomass.commands.conditional import run_conditional_analysis
+from locomass.commands.meta import run_meta_analysis
+from locomass.commands.outcome import Resources
+from locomass.commands.run import run_study
+from locomass.config import MetaConfig, Tests, load_config
+from locomass.errors import BundleError, ConfigError, FormatError, InputError, MatchError
+from locomass.genotypes.hemizygous import recode_males
+from locomass.meta import evaluate as meta_evaluate
+from locomass.meta.conditional import run_conditional
+from locomass.meta.inspect import inspect_bundles
+from locomass.scores.collapsed import withhold_small_steps
+from locomass.tables.catalogue import open_catalogue
+from locomass.tables.pathways import read_pathways
+from tests import reference_gene_tests as reference
 from tests.factories import make_study, write_meta_config
 
-SHARE = {"calibrate": "spa", "modes": ["dominant", "recessive"], "thresholds": [0.02, 0.05, 0.2], "replicates": 300}
+SHARE = {"modes": ["dominant", "recessive"], "thresholds": [0.02, 0.05, 0.2], "replicates": 300}
 NAMES = [
     "burden", "skat", "skat-o", "step-up", "burden-dominant", "burden-recessive", "cast", "vt-dominant", "omnibus",
     "pathway-step-up", "pathway-fisher",
 ]  # fmt: skip
 STEP_UP = {"permutations": 300, "exceedances": 300, "seed": 5}
 TESTS = {
-    "names": NAMES, "max_maf": [0.05, 0.2], "weights": ["flat"], "calibrate": "spa", "drivers_p": 0.5,
+    "names": NAMES, "max_maf": [0.05, 0.2], "weights": ["flat"], "drivers_p": 0.5,
     "step_up": STEP_UP,
 }  # fmt: skip
 GENES = {"sets": "sets.txt", "annotations": "annotations.txt", "masks": "masks.txt", "pathways": "p.gmt"}
@@ -156,82 +158,40 @@ def test_recessive_burdens__below_the_minimum_cell_are_withheld(studies, tmp_pat
     assert withheld > 0
 
 
-# calibration of binary traits
+# null laws
 
 
-def test_calibrated_variances__belong_to_exact_and_saddlepoint_p_values(studies, bundles):
-    """The slow versions of the reference: enumeration up to four alleles, the saddlepoint of every carrier above."""
-    study, bundle = studies[0], Bundle(bundles[0])
-    chosen, t = study.observed("cc"), bundle.traits["cc"]["index"]
-    X, y = study.design(chosen), study.traits["cc"][chosen]
-    mu = reference_saddlepoint.fit_logistic(X, y)
-    table = bundle.variants.to_pylist()
-    U, V = (np.array([row[name][t] for row in table]) for name in ("U", "V"))
-    calibrated = bundle.calibrated[:, t]
-    large = np.abs(U) > 2 * np.sqrt(V)
-    np.testing.assert_allclose(calibrated[~large], V[~large], rtol=1e-8)
-    assert np.isnan(bundle.calibrated[:, bundle.traits["y"]["index"]]).all()
-    keys = study.keys()
-    for j in np.flatnonzero(large):
-        g = study.dosage[keys.index(":".join(str(table[j][c]) for c in ("chromosome", "position", "ref", "alt")))]
-        g = g[chosen] if np.nanmean(g) <= 1 else 2 - g[chosen]
-        imputed = np.where(np.isnan(g), np.nanmean(g), g)
-        whole = bool(np.abs(imputed - np.rint(imputed)).max() <= 0.1)
-        called = np.rint(imputed) if whole else imputed
-        if imputed.sum() <= 4:
-            log_p = np.log(reference_saddlepoint.exact_two_sided(called, y, mu))
-        else:
-            # missing calls are visited one by one, also where they round to no allele
-            gt, visited = reference_saddlepoint.adjusted_genotype(called, mu, X), imputed != 0
-            rest = float(np.sum((mu * (1 - mu) * gt**2)[~visited]))
-            u = float(gt @ (y - mu))
-            log_p = reference_saddlepoint._two_sided(u, called[visited], gt[visited], mu[visited], rest, whole)
-        # where all carriers are cases, the kernel takes that outcome's exact probability in place of the saddlepoint
-        extreme = called @ y in (0.0, called.sum())
-        assert chi2.logsf(U[j] ** 2 / calibrated[j], 1) == pytest.approx(log_p, rel=0.05 if extreme else 1e-5)
-    assert large.sum() >= 2
-
-
-def test_calibration__changes_rows_of_binary_traits_only(meta_config, rows):
+def test_null_law__normal_gives_chi_square_p_values(meta_config, rows):
     config = yaml.safe_load(meta_config.read_text())
-    plain = {**TESTS, "names": ["burden", "skat"], "calibrate": "none"}
+    plain = {**TESTS, "names": ["burden", "skat"], "null_law": "normal"}
     other = meta_config.with_name("plain.yaml")
     other.write_text(yaml.safe_dump({**config, "tests": plain}))
     out = run_meta_analysis(other, [], meta_config.parent / "plain", Resources(threads=1), "meta").path
     table = pd.read_parquet(out / "gene_tests.parquet")
-    keys = ["gene", "trait", "mask", "max_maf", "weights", "test"]
-    both = table.merge(rows, on=keys, suffixes=("", "_spa"))
-    assert len(both) == len(table)
-    quantitative = both["trait"] != "cc"
-    assert (both.loc[quantitative, "p"] == both.loc[quantitative, "p_spa"]).all()
-    burden = ~quantitative & (both["test"] == "burden")
-    moved = np.abs(both.loc[burden, "log10p"] - both.loc[burden, "log10p_spa"])
-    assert (moved > 1e-6).any()
-    assert (moved < 0.5).all()
-    assert both.loc[~quantitative, "note"].str.contains("calibration is advised").any()
-    assert (both.loc[quantitative, "note"] == "").all()
+    burden = table[(table["test"] == "burden") & table["p"].notna()]
+    np.testing.assert_allclose(burden["log10p"], -chi2.logsf(burden["statistic"], 1) / np.log(10), rtol=1e-9)
+    assert (burden["method"] == "chi2").all()
+    both = burden.merge(rows, on=["gene", "trait", "mask", "max_maf", "weights", "test"], suffixes=("", "_law"))
+    binary = both["trait"] == "cc"
+    assert (np.abs(both.loc[binary, "log10p"] - both.loc[binary, "log10p_law"]) > 0.01).any()
+    assert both.loc[binary, "method_law"].str.contains("exact").all()
+    np.testing.assert_allclose(both.loc[~binary, "beta"], both.loc[~binary, "beta_law"], rtol=1e-12)
+    assert (both["note_law"] == "").all()
 
 
-def test_study_effects__of_calibrated_burdens_add_up_to_their_row(combined, rows):
-    """``1 / se^2 = sum_k 1 / se_k^2``, the burden's correction in all of them; U likewise."""
-    effects = pd.read_parquet(combined / "study_effects.parquet").query("test == 'burden' and se > 0")
-    keys = ["gene", "trait", "mask", "max_maf", "weights", "test"]
-    effects = effects.assign(V=effects["se"] ** -2.0, U=effects["beta"] * effects["se"] ** -2.0)
-    sums = effects.groupby(keys)[["U", "V"]].sum().reset_index().merge(rows, on=keys)
-    assert set(sums["trait"]) >= {"y", "cc"}
-    assert sums.loc[sums["trait"] == "cc", "method"].str.contains("spa").all()
-    np.testing.assert_allclose(sums["V"], sums["se"] ** -2.0, rtol=1e-9)
-    np.testing.assert_allclose(sums["U"] / sums["V"], sums["beta"], rtol=1e-9)
-
-
-def test_calibration__is_refused_in_words_when_a_study_shares_none(studies, tmp_path):
-    tests = {"names": ["burden"], "max_maf": [0.05], "weights": ["flat"], "calibrate": "spa"}
-    config = studies[0].write(tmp_path, tests=tests)
-    table = pd.read_parquet(
-        run_study(config, tmp_path / "out", Resources(threads=1), "meta").path / "gene_tests.parquet"
-    )
-    assert table.loc[table["trait"] == "cc", "note"].str.contains("not calibrated: a study shares no").all()
-    assert (table.loc[table["trait"] != "cc", "note"] == "").all()
+def test_laws__absent_from_a_bundle_leave_a_note(bundles, studies, tmp_path):
+    """An older bundle still opens; rows of binary traits say that they are not calibrated."""
+    old = Path(shutil.copytree(bundles[0], tmp_path / "bundle"))
+    shutil.rmtree(old / "laws")
+    (old / "digests.json").unlink()
+    tests = {"names": ["burden", "skat"], "max_maf": [0.05], "weights": ["flat"]}
+    for name, paths in (("alone", [old]), ("mixed", [old, bundles[1]])):
+        config = write_meta_config(tmp_path / f"{name}.yaml", paths, studies[0], tests=tests)
+        out = run_meta_analysis(config, [], tmp_path / name, Resources(threads=1), "meta").path
+        table = pd.read_parquet(out / "gene_tests.parquet").query("p == p")
+        told = table["note"].str.contains("not calibrated: no laws in the bundle of s1")
+        assert told[table["trait"] == "cc"].all()
+        assert not told[table["trait"] != "cc"].any()
 
 
 @pytest.fixture(scope="module")
@@ -256,56 +216,12 @@ def run_both(unbalanced, folder: Path, tests: dict, **score_statistics) -> tuple
     return bundles, [pd.read_parquet(out / "gene_tests.parquet") for out in outs]
 
 
-def test_calibrate_auto__takes_traits_with_few_cases_and_no_others(unbalanced, tmp_path):
-    tests = {"names": ["burden", "skat", "skat-o"], "max_maf": [0.05], "weights": ["flat"], "drivers_p": 0.9}
-    for study in unbalanced:
-        (tmp_path / study.name).mkdir()
-    bundles, tables = run_both(unbalanced, tmp_path, tests)
-    assert [Bundle(b).calibrated is not None for b in bundles] == [True, False]
-    rare, even, both = (t.set_index(["gene", "trait", "mask", "test"]) for t in tables)
-    tested = [t[t["p"].notna()] for t in (rare, even, both)]
-    for table, calibrated in zip(tested, (True, False, True), strict=True):
-        by_trait = table["method"].str.endswith(", spa").groupby("trait").agg(["all", "any"])
-        assert by_trait.loc["cc", "all" if calibrated else "any"] == calibrated
-        assert not by_trait.drop("cc")["any"].any()
-    # the sum of a calibrated and a plain study: r of the burden takes the plain one's model variance
-    bundle, plain = Bundle(bundles[0]), Bundle(bundles[1])
-    checked = 0
-    for (gene, trait, mask, test), row in tested[2].iterrows():
-        key = (gene, trait, mask, test)
-        if trait != "cc" or test != "burden" or key not in rare.index or key not in even.index:
-            continue
-        x, y = rare.loc[key], even.loc[key]
-        if x["n_variants"] != row["n_variants"] or y["n_variants"] != row["n_variants"]:
-            continue  # a variant is rare together, not in each study
-        checked += 1
-        # information of the burden: calibrated in one study, model in the other
-        assert row["se"] ** -2 == pytest.approx(x["se"] ** -2 + y["se"] ** -2, rel=0.05)
-    assert checked >= 1
-    assert bundle.traits["cc"]["n_cases"] == 11  # one case lacks a covariate
-    assert plain.calibrated is None
-
-
-def test_calibrate_auto__reaches_the_bounds_of_the_tests_without_further_keys(unbalanced, tmp_path):
-    study = unbalanced[0]
-    (tmp_path / study.name).mkdir()
-    tests = {"names": ["burden"], "max_maf": [0.03, 0.5], "weights": ["flat"]}
-    config = study.write(tmp_path / study.name, tests=tests)
-    out = run_study(config, tmp_path / "out", Resources(threads=1), "meta").path
-    rows = pd.read_parquet(out / "gene_tests.parquet").query("trait == 'cc' and p == p")
-    assert set(rows["max_maf"]) == {0.03, 0.5}
-    assert rows["method"].str.endswith(", spa").all()
-    assert (rows["note"] == "").all()
-    shared = pd.concat([pd.read_parquet(path) for path in (out / "bundle" / "collapsed").glob("*.parquet")])
-    assert {0.03, 0.5} <= set(np.concatenate(shared["threshold"].tolist()).tolist())
-
-
 def test_optional_tables__travel_in_a_tar_and_are_signed(bundles, tmp_path):
     path = Path(shutil.copytree(bundles[0], tmp_path / "bundle"))
     with tarfile.open(tmp_path / "b.tar", "w") as tar:
         tar.add(path, "bundle")
     opened = open_bundle(tmp_path / "b.tar", tmp_path)
-    for name in ("calibrated", "collapsed", "replicates"):
+    for name in ("laws", "collapsed", "replicates"):
         part = next((path / name).glob("*.parquet"))
         assert (opened.path / name / part.name).read_bytes() == part.read_bytes()
         content = part.read_bytes()
@@ -321,8 +237,8 @@ def test_optional_tables__travel_in_a_tar_and_are_signed(bundles, tmp_path):
         (tmp_path / name).rename(path / name)
 
 
-def test_ultra_rare__collapses_before_the_skat_family_where_calibrated(unbalanced, tmp_path):
-    """`auto` is `collapse` for the calibrated trait and `keep` for the others."""
+def test_ultra_rare__collapses_before_the_skat_family_of_binary_traits(unbalanced, tmp_path):
+    """`auto` is `collapse` for binary traits and `keep` for the others."""
     names = {"names": ["burden", "skat", "acat-v"], "max_maf": [0.05], "weights": ["flat"]}
     tables = {}
     for rule in ("auto", "collapse", "keep"):
@@ -340,6 +256,7 @@ def test_ultra_rare__collapses_before_the_skat_family_where_calibrated(unbalance
         assert (np.abs(a - b).max() > 1e-6) == moves
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("groups", [{}, {"one": ["rare"], "two": ["even"]}])
 def test_few_cases__carriers_are_those_of_every_study_before_calibration(unbalanced, tmp_path, monkeypatch, groups):
     """What the SKAT family is given: V_k as without calibration, sizes, shares of cases, frequencies."""
@@ -347,10 +264,10 @@ def test_few_cases__carriers_are_those_of_every_study_before_calibration(unbalan
     for study in unbalanced:
         (tmp_path / study.name).mkdir()
     paths, _ = run_both(unbalanced, tmp_path, tests)
-    bundles, seen = [Bundle(path) for path in paths], {}
+    seen = {}
     original = meta_evaluate.evaluate
-    monkeypatch.setattr("pipeline.gene_tests.few_cases.LOG_SCREEN", 0.0)  # the study has few genes, none is small
-    for rule in ("auto", "none"):
+    monkeypatch.setattr("locomass.gene_tests.few_cases.LOG_SCREEN", 0.0)  # the study has few genes, none is small
+    for rule in ("exact", "normal"):
         found = seen.setdefault(rule, [])
 
         def record(stats, *args, into=found, **options):
@@ -358,34 +275,24 @@ def test_few_cases__carriers_are_those_of_every_study_before_calibration(unbalan
             return original(stats, *args, **options)
 
         monkeypatch.setattr(meta_evaluate, "evaluate", record)
-        changed = {"tests": {**tests, "calibrate": rule}, **({"groups": groups} if groups else {})}
+        changed = {"tests": {**tests, "null_law": rule}, **({"groups": groups} if groups else {})}
         config = write_meta_config(tmp_path / f"{rule}.yaml", paths, unbalanced[0], **changed)
         out = run_meta_analysis(config, [], tmp_path / f"{rule}-out", Resources(threads=1), "meta").path
         table = pd.read_parquet(out / "gene_tests.parquet").query("trait == 'cc'")
-        assert table["method"].str.startswith("case-count").any() == (rule == "auto")
+        assert table["method"].str.startswith("case-count").any() == (rule == "exact")
     compared = 0
-    for calibrated, plain in zip(seen["auto"], seen["none"], strict=True):
-        assert not plain.carriers
-        for known, (_, V, _) in zip(calibrated.carriers, plain.per_study, strict=False):
-            bundle = bundles[[b.traits["cc"]["n_samples"] for b in bundles].index(known.n)]
-            np.testing.assert_allclose(known.V, V, rtol=1e-9, atol=1e-12)
-            assert known.case_share == pytest.approx(bundle.traits["cc"]["n_cases"] / known.n)
+    for calibrated, plain in zip(seen["exact"], seen["normal"], strict=True):
+        assert not plain.laws
+        if not calibrated.laws:
+            continue
+        own = calibrated.laws[0]
+        for members, (_, V, scale) in zip(
+            calibrated.members or [(k,) for k in range(len(own))], plain.per_study, strict=False
+        ):
+            known = sum(own[k].information() for k in members)
+            np.testing.assert_allclose(known, V * scale[0], rtol=1e-9, atol=1e-12)
             compared += 1
-        if len(calibrated.carriers) == 2:
-            pooled = sum(known.n * known.frequency for known in calibrated.carriers)
-            np.testing.assert_allclose(pooled / sum(k.n for k in calibrated.carriers), calibrated.maf, rtol=0.05)
     assert compared >= 4
-
-
-@pytest.mark.parametrize(("men", "step"), [(0.0, 1.0), (1.0, 2.0), (0.5, np.sqrt(3.0))])
-def test_few_cases__step_on_x_follows_the_share_of_men(men, step):
-    rng = np.random.default_rng(3)
-    n, share, f = 40_000, 0.1, np.array([0.02, 0.05, 0.1])
-    male = np.arange(n) < men * n
-    G = np.where(male[:, None], 2.0 * (rng.random((n, 3)) < f), rng.binomial(2, f, (n, 3)))
-    centred = G - G.mean(axis=0)
-    V = share * (1 - share) * centred.T @ centred
-    assert step_on_x(V, G.mean(axis=0) / 2, n, share) == pytest.approx(step, rel=0.03)
 
 
 def test_few_cases_study__compares_with_drawn_phenotypes(monkeypatch):
@@ -403,7 +310,7 @@ def test_few_cases_study__compares_with_drawn_phenotypes(monkeypatch):
 # omnibus, drivers, searches, pathways
 
 
-def test_omnibus__is_the_cauchy_combination_of_distinct_rows(rows):
+def test_omnibus__is_the_half_cauchy_combination_of_distinct_rows(rows):
     for (_, _), part in rows[rows["trait"] == "y"].groupby(["gene", "trait"]):
         omnibus = part[part["test"] == "omnibus"]
         assert len(omnibus) == 1
@@ -413,8 +320,7 @@ def test_omnibus__is_the_cauchy_combination_of_distinct_rows(rows):
         # masks and bins that select the same variants give the same rows and enter once
         distinct = own.drop_duplicates(["test", "statistic", "p", "mac", "n_variants"])
         p = np.concatenate([distinct["p"], part.loc[shared & part["p"].notna(), "p"]])
-        expected = 0.5 - np.arctan(np.mean(np.tan((0.5 - np.where(p > 1 - 1e-12, 1 - 1 / len(p), p)) * np.pi))) / np.pi
-        assert omnibus["p"].item() == pytest.approx(expected, rel=1e-3)
+        assert omnibus["p"].item() == pytest.approx(reference.half_cauchy(p), rel=1e-3)
 
 
 def test_drivers__say_what_is_left_without_each_variant(combined, rows):
@@ -521,6 +427,28 @@ def test_conditional__equals_a_null_model_with_the_index_variant(studies, bundle
         assert study.keys()[j] == table.loc[mask, "index_variants"]
 
 
+@pytest.mark.ci
+def test_conditional__leaves_out_a_study_that_lacks_the_index_variant(studies, bundles, meta_config, tmp_path):
+    config = load_config(meta_config, MetaConfig)
+    tests = Tests(names=["burden", "skat"], max_maf=[0.2], weights=["flat"])
+    catalogue = open_catalogue(config.genes, meta_config.parent)
+    key = studies[0].keys()[studies[0].rows_of("GENE3")[2]]
+    other = studies[1].take_samples(np.arange(studies[1].n))
+    place = int(key.split(":")[1])
+    other.sets = {gene: [v for v in listed if v[1] != place] for gene, listed in other.sets.items()}
+    folder = tmp_path / "other"
+    written = other.write(folder, score_statistics=SHARE)
+    lacking = run_study(written, folder / "out", Resources(threads=1), "score-statistics").path / "bundle"
+    some = pd.read_parquet(run_conditional(bundles[:1], catalogue, tests, [key], tmp_path / "some"))
+    every = pd.read_parquet(run_conditional([bundles[0], lacking], catalogue, tests, [key], tmp_path / "every"))
+    both = pd.read_parquet(run_conditional(bundles, catalogue, tests, [key], tmp_path / "both"))
+    columns = ["gene", "trait", "mask", "test", "n_studies", "n_samples", "n_variants", "statistic", "p"]
+    pd.testing.assert_frame_equal(every[columns], some[columns], rtol=1e-9)
+    assert every["note"].str.contains(f"without {studies[1].name}: no index variant there").all()
+    assert not both["note"].str.contains("no index variant there").any()
+    assert (both["n_studies"] == 2).any()
+
+
 def test_conditional__selects_index_variants_and_refuses_unknown_ones(bundles, meta_config, tmp_path):
     config = load_config(meta_config, MetaConfig)
     catalogue = open_catalogue(config.genes, meta_config.parent)
@@ -577,16 +505,6 @@ def test_conditional__takes_external_frequencies(studies, bundles, meta_config, 
     assert table["n_variants"].max() <= 3
 
 
-def test_conditional__keeps_calibrated_variances_of_binary_traits(studies, bundles, meta_config, tmp_path):
-    catalogue = open_catalogue(load_config(meta_config, MetaConfig).genes, meta_config.parent)
-    tests = Tests(names=["burden", "skat"], max_maf=[0.05], weights=["flat"], calibrate="spa")
-    table = pd.read_parquet(run_conditional(bundles, catalogue, tests, "auto", tmp_path, max_p=0.2))
-    binary = table["trait"].isin(studies[0].binary)
-    assert binary.any()
-    assert table.loc[binary, "method"].str.endswith("spa").all()
-    assert not table.loc[~binary, "method"].str.endswith("spa").any()
-
-
 # chromosome X
 
 
@@ -624,6 +542,35 @@ def write_x(study, folder: Path, shift: int, known: bool = True, **changes) -> t
 def read_x(folder: Path):
     bundle = Bundle(folder / "bundle")
     return bundle, bundle.read_genes(["GENE5"])["GENE5"]
+
+
+@pytest.mark.parametrize("loco", [False, True])
+def test_x__sex_is_in_the_null_model_of_x_alone(tmp_path, loco):
+    """As if it were among the covariates there, and as if it were not on other chromosomes; on X it matters."""
+    study = make_study(4, 400, "x", loco=loco)
+    male = np.array([s == "M" for s in study.sex])
+    rng = np.random.default_rng(2)
+    cc = (rng.random(400) < np.where(male, 0.4, 0.1)).astype(float)
+    study = dataclasses.replace(study, traits={"y": study.traits["y"] + 2.0 * male, "cc": cc})
+    tables = {}
+    for name, categorical in (("without", []), ("with", ["sex"])):
+        columns = {"file": "covar.tsv", "quantitative": list(study.covariates), "categorical": categorical}
+        config, _ = write_x(study, tmp_path / name, 5_000_000, covariates=columns, tests={"names": ["burden", "skat"]})
+        if loco:
+            prediction = config.parent / "all.loco"
+            prediction.write_text(prediction.read_text().replace("\n3 ", "\n23 "))
+        out = run_study(config, tmp_path / name / "out", Resources(threads=1), "meta").path
+        tables[name] = pd.read_parquet(out / "gene_tests.parquet")
+        models = pd.read_csv(out / "null_models.tsv", sep="\t", dtype={"chromosome": str})
+        assert models["chromosome"].eq("23").any() == (loco or name == "without")
+    on_x = {name: table[table["chromosome"] == "23"].reset_index(drop=True) for name, table in tables.items()}
+    elsewhere = {name: table[table["chromosome"] != "23"].reset_index(drop=True) for name, table in tables.items()}
+    columns = ["gene", "trait", "mask", "max_maf", "test", "n_variants"]
+    pd.testing.assert_frame_equal(on_x["with"][columns], on_x["without"][columns])
+    for column in ("statistic", "log10p", "beta", "se"):
+        np.testing.assert_allclose(on_x["with"][column], on_x["without"][column], rtol=1e-5, atol=1e-7)
+    assert (np.abs(elsewhere["with"]["log10p"] - elsewhere["without"]["log10p"]) > 0.01).any()
+    assert len(on_x["with"]) > 10
 
 
 def test_x__heterozygous_males_are_missing_and_counted(studies, tmp_path, caplog):
@@ -706,7 +653,7 @@ def test_x__build_matters_where_the_builds_differ(studies, tmp_path):
 
 
 def test_bundle__says_what_it_shares(bundles):
-    assert {p.name for p in bundles[0].iterdir()} >= {"calibrated", "collapsed", "replicates"}
+    assert {p.name for p in bundles[0].iterdir()} >= {"laws", "collapsed", "replicates"}
     info = json.loads((bundles[0] / "study.json").read_text())
     assert info["study"] == "s1"
 
@@ -717,14 +664,14 @@ def test_type_one_error_study__counts_p_values(monkeypatch, tmp_path):
 
     smaller = {name: dataclasses.replace(case, n=150) for name, case in study.SCENARIOS.items()}
     monkeypatch.setattr(study, "SCENARIOS", smaller)
-    everything = frozenset((*study.FAST, *study.SLOW, *study.SEARCHES, study.MODEL_VARIANCE))
-    counts = {s: study.test_gene(1, s, 60, everything) for s in ("quantitative", "binary 1:10")}
-    assert set(study.test_gene(1, "binary 1:10", 60, frozenset({"skat"}))) == {"skat flat", "skat beta_1_25"}
-    assert counts["quantitative"]["burden flat"][-1] == 60
-    assert counts["quantitative"]["vt flat"][-1] == 12
-    assert counts["binary 1:10"]["burden flat"][-1] == 60
-    assert counts["binary 1:10"]["burden flat (model variance)"][-1] == 60
-    assert "burden flat (model variance)" not in counts["quantitative"]
-    assert counts["quantitative"]["skat flat"][0] <= 12  # P(more than 12 of 60 at 0.05) is 1e-6
+    everything = frozenset((*study.FAST, *study.SLOW, *study.SEARCHES, study.NORMAL))
+    counts = {s: study.test_gene(1, s, 40, everything) for s in ("lognormal", "binary 1:10")}
+    assert set(study.test_gene(1, "binary 1:10", 8, frozenset({"skat"}))) == {"skat flat", "skat beta_1_25"}
+    for found in counts.values():
+        assert found["burden flat"][-1] == found["burden flat (normal scores)"][-1] == 40
+        assert found["vt flat"][-1] == 5
+        assert found["burden flat"][0] <= 10  # P(more than 10 of 40 at 0.05) is 3e-6
+    cells, _ = study.describe_above(counts)
+    assert cells == len(study.ALPHAS) * sum("normal scores" not in name for found in counts.values() for name in found)
     page = "\n".join(study.format_tables(counts))
-    assert "| burden flat | 60 |" in page
+    assert "| burden flat | 40 |" in page

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
+import xarray as xr
 
-from pipeline.errors import StatisticsError
-from pipeline.kernels.null_model import (
-    extra_design,
-    fit_linear,
-    fit_logistic,
-    orthonormal_design,
-    residual_sd,
-)
+from locomass.config import RunConfig, load_config
+from locomass.denoise import fit_null_models
+from locomass.errors import FormatError, StatisticsError
+from locomass.null_models.design import extra_design, orthonormal_design, residual_sd
+from locomass.null_models.linear import fit_linear
+from locomass.null_models.logistic import fit_logistic
+from locomass.null_models.registry import trait_model
+from locomass.null_models.store import read_null_models, write_null_models
+from locomass.scores.genotypes import ContextSource, StudyContext
+from locomass.scores.sex import XCoding
+from locomass.tables.cohort import open_cohort
+from tests import reference_logistic
+from tests.factories import CHROMOSOMES, make_study
 from tests.reference import linear_fit, logistic_fit
 
 N = 200
@@ -234,3 +242,79 @@ def test_orthonormal_design__accepts_covariates_of_very_different_scale(rng):
     X = np.column_stack([np.ones(N), 1e9 * rng.normal(size=N), 1e-9 * rng.normal(size=N)])
     Z = basis(X)
     np.testing.assert_allclose(Z.T @ Z, np.eye(3), atol=1e-12)
+
+
+# ---- the seam: what a trait gives to the pass ----
+
+
+@pytest.fixture(scope="module", params=["covariate", "offset"])
+def fitted(request, tmp_path_factory):
+    """A study's own null models, and the study."""
+    study = make_study(5, 220)
+    folder = tmp_path_factory.mktemp("null")
+    config = load_config(study.write(folder), RunConfig)
+    cohort = open_cohort(config, folder)
+    labels = [f"F{s}_{s}" for s in study.samples]
+    values = np.repeat(study.loco[:, :, None], len(study.traits), axis=2)
+    dims = {"chromosome": list(CHROMOSOMES), "sample": labels, "trait": list(study.traits)}
+    loco = xr.DataArray(values, dims=tuple(dims), coords=dims)
+    return study, request.param, fit_null_models(cohort, loco, request.param), folder
+
+
+@pytest.mark.parametrize("trait", ["y", "z", "cc"])
+def test_trait_model__is_that_of_an_independent_fit(fitted, trait):
+    study, role, models, _ = fitted
+    chosen = study.observed(trait)
+    y, F = study.traits[trait][chosen], study.loco[1][chosen]
+    X = study.design(chosen)
+    offset = F if role == "offset" else np.zeros(len(y))
+    full = np.column_stack([X, F]) if role == "covariate" else X
+    null = trait_model(models, models.model("2"), trait)
+    if trait == "cc":
+        mu = reference_logistic.fit_logistic(full, y, offset)
+        W, sigma2, law = np.diag(mu * (1 - mu)), 1.0, "bernoulli"
+    else:
+        residual, sigma2 = linear_fit(y - offset, full)
+        mu, W, law = y - residual, np.eye(len(y)), "residual"
+    assert (null.law, null.kind) == (law, "binary" if trait == "cc" else "quantitative")
+    np.testing.assert_array_equal(null.y, y)
+    np.testing.assert_allclose(null.mu, mu, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(null.residual, y - mu, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(null.weight, np.diag(W), rtol=0, atol=1e-9)
+    assert null.sigma2 == pytest.approx(sigma2, rel=1e-9)
+    V = W - null.Z @ null.Z.T
+    np.testing.assert_allclose(V, W - W @ full @ np.linalg.inv(full.T @ W @ full) @ full.T @ W, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(null.X.T @ null.X, np.eye(full.shape[1]), rtol=0, atol=1e-10)
+    np.testing.assert_allclose(null.X @ (null.X.T @ full), full, rtol=1e-9, atol=1e-9)
+    in_order = [f"F{s}_{s}" for s in np.array(study.samples)[chosen]]
+    assert models.samples[np.argsort(np.where(null.place < 0, len(y), null.place))][: len(y)].tolist() == in_order
+
+
+def test_null_models__come_back_from_disk_to_the_bit(fitted):
+    _, _, models, folder = fitted
+    write_null_models(folder / "stored", models)
+    back = read_null_models(folder / "stored", models.samples, "2")
+    assert list(back.chromosomes) == ["2"]
+    assert back.traits == models.traits
+    for trait in ("y", "w", "z", "cc"):
+        one, other = (trait_model(m, m.model("2"), trait) for m in (models, back))
+        for name, value in vars(one).items():
+            np.testing.assert_array_equal(getattr(other, name), value, err_msg=name)
+
+
+@pytest.mark.parametrize("name", ["study.npz", "2.npz", "null_models.json"])
+def test_null_models__raise_on_a_damaged_store(fitted, name):
+    _, _, models, folder = fitted
+    write_null_models(folder / "damaged", models)
+    path = folder / "damaged" / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(FormatError, match="damaged null models"):
+        read_null_models(folder / "damaged", models.samples)
+
+
+def test_context_source__takes_memory_here_and_the_store_elsewhere(fitted):
+    _, _, models, folder = fitted
+    context = StudyContext(models, np.arange(3, dtype=np.int32), XCoding(np.zeros(3, bool), 2, ""))
+    source = ContextSource(folder, folder / "stored", "stamp", context)
+    assert source.open("2") is context
+    assert pickle.loads(pickle.dumps(source)) == ContextSource(folder, folder / "stored", "stamp")

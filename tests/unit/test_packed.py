@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.kernels.packed import MISSING, count_genotypes, decode_dosage, scan_carriers
+from locomass.genotypes.packed import MISSING, count_genotypes, decode_dosage, scan_carriers
 from tests.factories import pack_row, random_calls
 from tests.reference import decode_row
 

@@ -9,10 +9,12 @@ import pandas as pd
 import pytest
 import yaml
 
-from pipeline.errors import ConfigError
-from pipeline.gene_tests.permutation import IndividualTrait
-from pipeline.run import Resources, check_study, run_study
-from pipeline.stages.score_statistics.permute import advise_variance
+from locomass.commands.check import check_study
+from locomass.commands.outcome import Resources
+from locomass.commands.run import run_study
+from locomass.errors import ConfigError
+from locomass.gene_tests.permutation_trait import IndividualTrait
+from locomass.scores.permute import advise_variance
 from tests import reference_grouping as reference
 from tests.factories import make_study
 
@@ -210,6 +212,7 @@ def test_advice_looks_at_the_smaller_class_and_at_binary_traits_only():
     assert advise_variance(IndividualTrait(np.arange(9.0) > 7), "empirical") == ""
 
 
+@pytest.mark.ci
 def test_report__follows_the_searches(study, tmp_path):
     _, config = run(study, tmp_path, {"permutations": 60})
     out = tmp_path / "out"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.errors import FormatError, InputError, MatchError
-from pipeline.io.plink import open_fileset, read_packed_rows
-from pipeline.kernels.packed import scan_carriers
+from locomass.errors import FormatError, InputError, MatchError
+from locomass.genotypes.fileset import open_fileset
+from locomass.genotypes.labelled import open_genotypes
+from locomass.genotypes.packed import scan_carriers
 from tests.factories import pack_row, random_calls, write_fileset
 from tests.reference import decode_row
 
@@ -38,6 +39,13 @@ def split(tmp_path, calls):
     return tmp_path / "c{chrom}.bed"
 
 
+def read_packed(fileset, rows):
+    """Packed rows of one file or several."""
+    chosen = fileset.select(rows)
+    parts = getattr(chosen, "parts", (chosen,))
+    return np.concatenate([np.empty((0, (N + 3) // 4), np.uint8), *(part.packed() for part in parts)])
+
+
 def test_open_fileset__labels(bed):
     fileset = open_fileset(bed)
     assert (fileset.n_samples, fileset.n_variants) == (N, M)
@@ -55,29 +63,20 @@ def test_open_fileset__takes_the_prefix(bed):
 def test_read_packed__any_increasing_rows(bed, calls):
     fileset = open_fileset(bed)
     for rows in ([0], [M - 1], [0, 1, 2, 7, 8, 30, 49], list(range(M)), []):
-        packed = fileset.read_packed(np.array(rows, np.int64))
+        packed = read_packed(fileset, np.array(rows, np.int64))
         assert packed.shape == (len(rows), (N + 3) // 4)
         assert [decode_row(bytes(row), N) for row in packed] == calls[rows].tolist()
-
-
-def test_packed__dask_equals_read_packed(bed):
-    fileset = open_fileset(bed)
-    assert fileset.packed.dtype == np.uint8
-    np.testing.assert_array_equal(fileset.packed.compute(scheduler="sync"), fileset.read_packed(np.arange(M)))
-    np.testing.assert_array_equal(
-        fileset.packed[10:20].compute(scheduler="sync"), fileset.read_packed(np.arange(10, 20))
-    )
 
 
 @pytest.mark.parametrize("kind", ["bed", "split"])
 def test_view__equals_own_decoding(kind, calls, request):
     fileset = open_fileset(request.getfixturevalue(kind))
-    view = fileset.view
+    view = open_genotypes(request.getfixturevalue(kind))
     assert view.dims == ("sample", "variant")
     assert view.shape == (N, M)
     expected = np.where(calls < 0, np.nan, calls).T
     np.testing.assert_array_equal(view.values, expected)
-    packed = fileset.read_packed(np.arange(M))
+    packed = read_packed(fileset, np.arange(M))
     indptr, sample, dosage, a1_counted = scan_carriers(packed, N, np.arange(N, dtype=np.int32), N)
     own = np.where(a1_counted, 0.0, 2.0) * np.ones((N, 1))
     for j in range(M):
@@ -89,12 +88,11 @@ def test_view__equals_own_decoding(kind, calls, request):
 
 def test_open_fileset__one_file_per_chromosome(split, calls):
     fileset = open_fileset(split)
-    assert [bed.path.name for bed in fileset.beds] == ["c2.bed", "c10.bed", "cX.bed"]
+    assert [part.path.name for part in fileset.parts] == ["c2.bed", "c10.bed", "cX.bed"]
     assert fileset.variants["chromosome"].astype(str).unique().tolist() == ["2", "10", "23"]
     rows = np.array([0, 19, 20, 21, 34, 35, 49])
-    packed = fileset.read_packed(rows)
+    packed = read_packed(fileset, rows)
     assert [decode_row(bytes(row), N) for row in packed] == calls[rows].tolist()
-    np.testing.assert_array_equal(fileset.packed.compute(scheduler="sync"), fileset.read_packed(np.arange(M)))
 
 
 @pytest.mark.parametrize(
@@ -188,7 +186,7 @@ def test_open_fileset__raises_on_empty_tables(bed, suffix):
 
 def test_open_fileset__raises_on_sample_given_twice(bed):
     replace_line(bed.with_suffix(".fam"), 9, "F2 I2 0 0 0 -9\n")
-    with pytest.raises(MatchError, match=r"geno\.fam: sample F2 I2 stands on lines 3 and 9"):
+    with pytest.raises(MatchError, match=r"geno\.fam: sample F2 I2 is listed twice, on lines 3 and 9"):
         open_fileset(bed)
 
 
@@ -219,15 +217,15 @@ def test_read_packed__raises_on_truncation_after_opening(bed):
     with pytest.raises(
         InputError, match=r"geno\.bed ends at byte 473, before byte 503 .* truncated after the run began"
     ):
-        fileset.read_packed(np.arange(M))
-    assert len(fileset.read_packed(np.array([0, 1]))) == 2
+        fileset.select(np.arange(M)).packed()
+    assert len(fileset.select(np.array([0, 1])).packed()) == 2
 
 
 def test_read_packed__raises_when_the_file_is_gone(bed):
     fileset = open_fileset(bed)
     bed.unlink()
     with pytest.raises(InputError, match=r"cannot read .*geno\.bed"):
-        read_packed_rows(fileset.beds, np.array([3]))
+        fileset.select(np.array([3])).packed()
 
 
 def test_pack_row__is_the_format(bed, calls):

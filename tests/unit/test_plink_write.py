@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.errors import InputError
-from pipeline.io.plink import open_fileset
-from pipeline.io.plink_write import open_writer, pack_carriers, pack_dosage, write_fileset
+from locomass.errors import InputError
+from locomass.genotypes.fileset import open_fileset
+from locomass.genotypes.write_bed import open_writer, pack_carriers, pack_dosage, write_fileset
 
 
 def make_variants(m, chromosome="1"):
@@ -89,7 +89,7 @@ def test_writer_streams_blocks_of_both_kinds(tmp_path):
         writer.write_carriers(variants[11:], *list_carriers(dosage[:, 11:]))
         assert writer.n_variants == m
     fileset = open_fileset(tmp_path / "x.bed")
-    np.testing.assert_array_equal(fileset.read_packed(np.arange(m)), pack_by_definition(dosage))
+    np.testing.assert_array_equal(fileset.select(np.arange(m)).packed(), pack_by_definition(dosage))
     assert fileset.variants["a1"].tolist() == variants["a1"].tolist()
     assert fileset.variants["a2"].tolist() == variants["a2"].tolist()
     assert fileset.sex.tolist() == [2] * n
@@ -99,7 +99,7 @@ def test_small_blocks_give_the_same_file(tmp_path, monkeypatch):
     n, m = 50, 23
     dosage, iid = make_dosage(n, m), [f"i{i}" for i in range(n)]
     write_fileset(tmp_path / "one", make_variants(m), dosage, iid)
-    monkeypatch.setattr("pipeline.io.plink_write._BLOCK_BYTES", 100)
+    monkeypatch.setattr("locomass.genotypes.write_bed._BLOCK_BYTES", 100)
     write_fileset(tmp_path / "many", make_variants(m), dosage, iid)
     with open_writer(tmp_path / "carriers", iid) as writer:
         writer.write_carriers(make_variants(m), *list_carriers(dosage))
@@ -126,7 +126,7 @@ def test_failure_leaves_the_old_fileset_and_no_partial_file(tmp_path):
 @pytest.mark.parametrize(
     ("kwargs", "match"),
     [
-        ({"iid": ["a", "a"]}, "stands twice"),
+        ({"iid": ["a", "a"]}, "is listed twice"),
         ({"iid": ["a b", "c"]}, "'a b' is empty or has a blank"),
         ({"iid": []}, "0 IIDs"),
         ({"iid": ["a", "b"], "sex": [1]}, "2 IIDs, 2 FIDs, 1 sexes"),

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from predictors.base import PredictorError
-from predictors.block_ridge import H_GRID, GenotypeBlock, find_orthonormal_basis, fit_block_ridge
-from predictors.level_one import fit_logistic_ridge
+from locomass_predictors.base import PredictorError
+from locomass_predictors.block_ridge import H_GRID, GenotypeBlock, find_orthonormal_basis, fit_block_ridge
+from locomass_predictors.level_one import fit_logistic_ridge
 from tests.reference_predictors import r2, simulate_haplotype_block, stacked_ridge_by_definition
 
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from predictors.base import PredictorError, compute_r2
-from predictors.combine import stack_predictors
+from locomass_predictors.base import PredictorError, compute_r2
+from locomass_predictors.combine import stack_predictors
 from tests.reference_predictors import r2
 
 

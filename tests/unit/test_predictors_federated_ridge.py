@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from predictors.base import PredictorError
-from predictors.block_ridge import GenotypeBlock
-from predictors.federated_ridge import FederatedCohort, fit_federated_ridge
+from locomass_predictors.base import PredictorError
+from locomass_predictors.block_ridge import GenotypeBlock
+from locomass_predictors.federated_ridge import FederatedCohort, fit_federated_ridge
 from tests.reference_predictors import simulate_haplotype_block
 
 SIZES, CHROMOSOMES = (14, 10, 16), ("1", "1", "2")

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from predictors.base import PredictorError
-from predictors.harmonise import VariantTable, harmonise
+from locomass_predictors.base import PredictorError
+from locomass_predictors.harmonise import VariantTable, harmonise
 
 
 def table(rows, *, ids=None):
@@ -37,7 +37,12 @@ REFERENCE = [
         (("1", 40, "G", "T"), "swapped_flipped", 3, -1),
         (("1", 50, "A", "T"), "ambiguous", None, 0),
         (("1", 60, "AT", "A"), "same", 5, 1),
-        (("1", 60, "A", "AT"), "swapped", 5, -1),
+        (("1", 60, "A", "AT"), "indel_mismatch", None, 0),
+        (("1", 10, "A", ""), "same", 0, 1),
+        (("1", 10, "C", ""), "swapped", 0, -1),
+        (("1", 80, "A", ""), "duplicate", None, 0),
+        (("1", 80, "G", ""), "swapped", 8, -1),
+        (("1", 50, "A", ""), "ambiguous", None, 0),
         (("1", 60, "AC", "A"), "indel_mismatch", None, 0),
         (("1", 10, "AT", "A"), "indel_mismatch", None, 0),
         (("1", 10, "A", "G"), "allele_mismatch", None, 0),
@@ -155,7 +160,7 @@ def test_harmonise__warns_of_coverage_and_of_a_missing_chromosome():
 @pytest.mark.parametrize(
     ("statistics", "kwargs", "message"),
     [
-        (table(FILLER), {"match_by": "name"}, "must be 'position' or 'id', got 'name'"),
+        (table(FILLER), {"match_by": "name"}, "must be 'position', 'id' or 'row', got 'name'"),
         (table(FILLER), {"match_by": "id"}, "needs identifiers"),
         (VariantTable(["1"], [1, 2], ["A"], ["C"]), {}, "columns of the summary statistics differ in length"),
         (VariantTable([], [], [], []), {}, "summary statistics hold no variant"),
@@ -164,3 +169,33 @@ def test_harmonise__warns_of_coverage_and_of_a_missing_chromosome():
 def test_harmonise__raises_on_arguments(statistics, kwargs, message):
     with pytest.raises(PredictorError, match=message):
         harmonise(statistics, table(FILLER), **kwargs)
+
+
+@pytest.mark.parametrize(("f", "outcome"), [(0.9, "swapped"), (0.1, "indel_mismatch"), (np.nan, "indel_mismatch")])
+def test_harmonise__swapped_indels_need_a_frequency_that_agrees(f, outcome):
+    rows = [("1", 60, "A", "AT"), *FILLER]
+    statistics = VariantTable(*zip(*rows, strict=True), frequency=np.array([f, *np.full(len(FILLER), 0.3)]))
+    reference = VariantTable(*zip(*REFERENCE, strict=True), frequency=np.full(len(REFERENCE), 0.12))
+    assert harmonise(statistics, reference).counts[outcome] == 1
+    # an exact partner comes first, whatever the frequency
+    both = [("1", 60, "AT", "A"), *rows]
+    statistics = VariantTable(*zip(*both, strict=True), frequency=np.array([0.12, f, *np.full(len(FILLER), 0.3)]))
+    found = harmonise(statistics, reference)
+    assert found.source[found.target == 5].tolist() == [0]
+    assert found.counts["indel_mismatch"] == 1
+
+
+def test_harmonise__each_row_by_what_it_has():
+    rows = [("1", 10, "A", "C"), ("", 0, "G", "A"), ("", 0, "A", "C"), *FILLER]
+    ids = ["rs20", "rs20", "none", *[f"f{k}" for k in range(len(FILLER))]]
+    own = [f"rs{row[1]}" for row in REFERENCE]
+    found = harmonise(table(rows, ids=ids), table(REFERENCE, ids=own), match_by="row")
+    assert dict(zip(found.source[:2].tolist(), found.target[:2].tolist(), strict=True)) == {0: 0, 1: 1}
+    assert found.counts["not_in_reference"] == 1
+
+
+def test_harmonise__says_what_costs_more_than_a_twentieth():
+    rows = [*FILLER, *[("1", 50, "A", "T"), ("1", 10, "A", "G"), ("1", 20, "A", "T")]]
+    found = harmonise(table(rows), table(REFERENCE))
+    assert any("2 of 33 rows (6%) are left out: A/T and C/G variants" in m for m in found.messages)
+    assert not any("other alleles" in m for m in found.messages)

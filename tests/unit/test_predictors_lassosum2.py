@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from predictors.base import BlockStatistics, PredictorError, promised_r2
-from predictors.lassosum2 import fit_lassosum2, solve_block
+from locomass_predictors.base import BlockStatistics, PredictorError, score_variance
+from locomass_predictors.lassosum2 import Lassosum2, fit_lassosum2, solve_block
 from tests.reference_predictors import lassosum2_by_definition, r2, score, simulate_study
 
 
@@ -57,41 +57,38 @@ def test_solve_block__marks_what_did_not_converge(max_passes):
 
 def test_fit_lassosum2__returns_what_tuning_prefers(rng):
     blocks = [random_block(rng), random_block(rng)]
-    fit = fit_lassosum2(blocks, h2=0.2, tune=lambda w: -abs(sum((v != 0).sum() for v in w) - 5), n_lambdas=10)
+    fit = fit_lassosum2(blocks, Lassosum2(n_lambdas=10), tune=lambda w: -abs(sum((v != 0).sum() for v in w) - 5))
     assert abs(sum((v != 0).sum() for v in fit.weights) - 5) <= 1
     assert len(fit.record["grid"]) == 40
     best = max(fit.record["grid"], key=lambda point: point["score"])
     assert (best["delta"], best["lambda"]) == (fit.record["delta"], fit.record["lambda"])
-    assert fit.r2_promised == pytest.approx(promised_r2(blocks, fit.weights))
+    assert fit.promise.variance == pytest.approx(score_variance(blocks, fit.weights))
 
 
 def test_fit_lassosum2__predicts_other_people():
     study = simulate_study(4, n_blocks=10, m=30, p=0.03, n_gwas=4_000, n_test=2_000)
     Z, y = study["Z"]["test"], study["y"]["test"]
-    fit = fit_lassosum2(
-        study["blocks"], h2=0.4, tune=lambda w: r2(score(Z, w), y) if np.any(np.concatenate(w)) else 0.0
-    )
+    fit = fit_lassosum2(study["blocks"], tune=lambda w: r2(score(Z, w), y) if np.any(np.concatenate(w)) else 0.0)
     assert r2(score(Z, fit.weights), y) > 0.3
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"h2": 0.0}, "needs a positive heritability"),
-        ({"h2": 0.1, "n_lambdas": 0}, "n_lambdas >= 1"),
-        ({"h2": 0.1, "deltas": (-1.0,)}, "deltas >= 0"),
-        ({"h2": 0.1, "lambda_ratio": 1.0}, "lambda_ratio < 1"),
+        ({"n_lambdas": 0}, "n_lambdas >= 1"),
+        ({"deltas": (-1.0,)}, "deltas >= 0"),
+        ({"lambda_ratio": 1.0}, "lambda_ratio < 1"),
     ],
 )
 def test_fit_lassosum2__raises_on_settings(rng, options, message):
     with pytest.raises(PredictorError, match=message):
-        fit_lassosum2([random_block(rng)], tune=lambda w: 1.0, **options)
+        fit_lassosum2([random_block(rng)], Lassosum2(**options), tune=lambda w: 1.0)
 
 
 def test_fit_lassosum2__raises_without_effects():
     block = BlockStatistics(np.zeros(3), np.ones(3), np.eye(3), "1")
     with pytest.raises(PredictorError, match=r"max \|effect\| 0"):
-        fit_lassosum2([block], h2=0.1, tune=lambda w: 1.0)
+        fit_lassosum2([block], tune=lambda w: 1.0)
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from predictors.base import PredictorError
-from predictors.ld import (
+from locomass_predictors.base import PredictorError
+from locomass_predictors.ld import (
     compute_ld_scores,
     compute_sparse_r2,
     correlation_from_dosage,

@@ -4,16 +4,20 @@ import numpy as np
 import pytest
 from numba.typed import List as TypedList
 
-from predictors.base import BlockStatistics, PredictorError, tune_on_summary
-from predictors.ldpred2 import (
-    ChainSettings,
+from locomass_predictors.base import BlockStatistics, PredictorError, tune_on_summary
+from locomass_predictors.gibbs import ChainSettings, run_chain, select_chains, sweep_blocks
+from locomass_predictors.lassosum2 import Lassosum2, fit_lassosum2
+from locomass_predictors.ldpred2 import (
+    JUMPING,
+    STEADY,
+    Ldpred2Auto,
+    Ldpred2Grid,
+    estimate_heritability,
     fit_ldpred2_auto,
     fit_ldpred2_grid,
-    run_chain,
-    select_chains,
-    sweep_blocks,
 )
-from predictors.ridge import fit_ridge
+from locomass_predictors.overlap import estimate_overlap
+from locomass_predictors.ridge import Ridge, fit_ridge
 from tests.reference_predictors import gibbs_sweep_by_definition, posterior_of_one_variant, r2, score, simulate_study
 
 
@@ -102,7 +106,10 @@ def test_posterior_mean__equals_the_integral(beta_hat):
 def test_chain_with_every_variant_causal__is_ridge():
     blocks = small_blocks()
     fit = fit_ldpred2_grid(
-        blocks, h2=0.3, tune=lambda w: 1.0, p_values=(1.0,), h2_factors=(1.0,), burn_in=200, n_keep=40_000
+        blocks,
+        Ldpred2Grid(p_values=(1.0,), h2_factors=(1.0,), burn_in=200, n_keep=40_000),
+        h2=0.3,
+        tune=lambda w: 1.0,
     )
     ridge = fit_ridge(blocks, h2=0.3)
     # Monte Carlo error of 40,000 correlated draws of sd about 0.02
@@ -120,8 +127,8 @@ def test_run_chain__stops_when_it_diverges():
 
 def test_fit_ldpred2_auto__walks_down_the_ladder_to_ridge():
     bad = contradictory_blocks()
-    options = {"h2": 0.5, "n_chains": 4, "burn_in": 20, "n_keep": 20, "p_range": (0.9, 1.0)}
-    fit = fit_ldpred2_auto(bad, shrinks=(1.0, 0.999), **options)
+    options = {"n_chains": 4, "burn_in": 20, "n_keep": 20, "p_range": (0.9, 1.0)}
+    fit = fit_ldpred2_auto(bad, Ldpred2Auto(shrinks=(1.0, 0.999), **options), h2_init=0.5)
     assert fit.record["method"] == "ridge"
     assert fit.record["fallbacks"] == [
         "shrink 1: only 0 of 4 chains kept",
@@ -130,19 +137,24 @@ def test_fit_ldpred2_auto__walks_down_the_ladder_to_ridge():
     ]
     assert fit.record["n_kept"] == 0
     assert len(fit.record["chains"]) == 4
-    np.testing.assert_array_equal(fit.weights, fit_ridge(bad, h2=0.5, shrink=0.999).weights)
-    saved = fit_ldpred2_auto(bad, shrinks=(1.0, 0.2), **options)
+    np.testing.assert_array_equal(fit.weights, fit_ridge(bad, Ridge(shrink=0.999), h2=0.5).weights)
+    saved = fit_ldpred2_auto(bad, Ldpred2Auto(shrinks=(1.0, 0.2), **options), h2_init=0.5)
     assert saved.record["method"] == "ldpred2-auto"
     assert saved.record["shrink"] == 0.2
     assert saved.record["fallbacks"] == ["shrink 1: only 0 of 4 chains kept"]
 
 
 def test_fit_ldpred2_auto__records_every_chain():
-    fit = fit_ldpred2_auto(small_blocks(), h2=0.3, n_chains=5, burn_in=20, n_keep=10)
+    fit = fit_ldpred2_auto(small_blocks(), Ldpred2Auto(n_chains=5, burn_in=20, n_keep=10), h2_init=0.3)
     chains = fit.record["chains"]
-    assert [round(c["p_init"], 6) for c in chains] == [round(p, 6) for p in np.geomspace(1e-4, 0.2, 5)]
+    assert [round(c["p_init"], 6) for c in chains] == [round(p, 6) for n in (4, 1) for p in np.geomspace(1e-4, 1.0, n)]
     kept = [c for c in chains if c["kept"]]
     assert fit.record["n_kept"] == len(kept) >= 1
+    assert [c["jumps"] for c in chains] == [True] * 4 + [False]
+    names = [c["name"] for c in fit.record["candidates"]]
+    assert names[0] == JUMPING
+    assert fit.record["chosen"] in names
+    kept = [c for c in kept if c["jumps"] is (fit.record["chosen"] != STEADY)]
     assert all(c["h2_path"].shape == c["p_path"].shape == (30,) for c in chains)
     assert fit.record["h2"] == pytest.approx(np.mean([c["h2_path"][20:].mean() for c in kept]))
     assert fit.record["p"] == pytest.approx(np.mean([c["p_path"][20:].mean() for c in kept]))
@@ -151,7 +163,7 @@ def test_fit_ldpred2_auto__records_every_chain():
 
 def test_fit_ldpred2_auto__seed_and_map_decide_nothing_but_draws():
     blocks = small_blocks()
-    options = {"h2": 0.3, "n_chains": 3, "burn_in": 20, "n_keep": 10}
+    options = {"h2_init": 0.3, "options": Ldpred2Auto(n_chains=3, burn_in=20, n_keep=10)}
 
     def backwards(function, *iterables):
         calls = list(zip(*iterables, strict=True))
@@ -181,14 +193,18 @@ def test_fit_ldpred2_grid__returns_what_tuning_prefers():
         seen.append(np.concatenate(weights))
         return float(len(seen) == 2)
 
-    fit = fit_ldpred2_grid(blocks, h2=0.3, tune=tune, p_values=(0.01, wanted), h2_factors=(1.0,), seed=3)
+    fit = fit_ldpred2_grid(blocks, Ldpred2Grid(p_values=(0.01, wanted), h2_factors=(1.0,)), h2=0.3, tune=tune, seed=3)
     assert fit.record["p"] == wanted
     np.testing.assert_array_equal(np.concatenate(fit.weights), seen[1])
     assert [point["score"] for point in fit.record["grid"]] == [0.0, 1.0]
 
 
 @pytest.mark.parametrize(
-    "fit", [fit_ldpred2_auto, lambda blocks, **o: fit_ldpred2_grid(blocks, tune=lambda w: 1.0, **o)]
+    "fit",
+    [
+        lambda blocks, h2, **o: fit_ldpred2_auto(blocks, Ldpred2Auto(**o), h2_init=h2),
+        lambda blocks, h2, **o: fit_ldpred2_grid(blocks, Ldpred2Grid(**o), h2=h2, tune=lambda w: 1.0),
+    ],
 )
 @pytest.mark.parametrize(
     ("blocks", "options", "message"),
@@ -205,18 +221,18 @@ def test_fit_ldpred2__raises_on_settings(fit, blocks, options, message):
 
 def test_fit_ldpred2__raises_on_own_settings():
     with pytest.raises(PredictorError, match="at least one chain"):
-        fit_ldpred2_auto(small_blocks(), h2=0.1, n_chains=0)
+        fit_ldpred2_auto(small_blocks(), Ldpred2Auto(n_chains=0), h2_init=0.1)
     with pytest.raises(PredictorError, match="the grid needs 0 < p <= 1"):
-        fit_ldpred2_grid(small_blocks(), h2=0.1, tune=lambda w: 1.0, p_values=(0.0,))
+        fit_ldpred2_grid(small_blocks(), Ldpred2Grid(p_values=(0.0,)), h2=0.1, tune=lambda w: 1.0)
     with pytest.raises(PredictorError, match="none of 1 grid points has a finite score"):
-        fit_ldpred2_grid(small_blocks(), h2=0.1, tune=lambda w: np.nan, p_values=(0.1,), h2_factors=(1.0,))
+        fit_ldpred2_grid(small_blocks(), Ldpred2Grid(p_values=(0.1,), h2_factors=(1.0,)), h2=0.1, tune=lambda w: np.nan)
 
 
 def compare_with_best_grid_point(seed, p, *, n_blocks, m, n_chains, n_gwas=10_000, n_test=4_000):
     """R2 of auto over R2 of the best grid point, tuned in the test data themselves, and what auto estimates."""
     study = simulate_study(seed, n_blocks=n_blocks, m=m, p=p, h2=0.4, n_gwas=n_gwas, n_reference=4_000, n_test=n_test)
     Z, y = study["Z"]["test"], study["y"]["test"]
-    auto = fit_ldpred2_auto(study["blocks"], h2=0.3, n_chains=n_chains)
+    auto = fit_ldpred2_auto(study["blocks"], Ldpred2Auto(n_chains=n_chains), h2_init=0.3)
     grid = fit_ldpred2_grid(study["blocks"], h2=0.4, tune=lambda w: r2(score(Z, w), y))
     prediction = score(Z, auto.weights)
     slope = float(np.cov(prediction, y)[0, 1] / prediction.var(ddof=1))
@@ -261,13 +277,59 @@ def test_fit_ldpred2_auto__is_calibrated_in_an_independent_cohort():
     found = []
     for seed in range(20, 28):
         study = simulate_study(seed, n_blocks=20, m=50, p=0.1, n_gwas=10_000, n_reference=4_000, n_test=8_000)
-        fit = fit_ldpred2_auto(study["blocks"], h2=0.3, n_chains=8)
+        fit = fit_ldpred2_auto(study["blocks"], Ldpred2Auto(n_chains=8), h2_init=0.3)
         prediction, y = score(study["Z"]["test"], fit.weights), study["y"]["test"]
         found.append([np.cov(prediction, y)[0, 1] / prediction.var(ddof=1), fit.r2_promised - r2(prediction, y)])
     slope, promise = np.mean(found, axis=0)
     print(f"slope {slope:.3f}, promise {promise:+.4f}, sd of one study {np.std(found, axis=0, ddof=1)}")
     assert 0.93 < slope < 1.07
     assert abs(promise) < 0.02
+
+
+@pytest.fixture(scope="module")
+def polygenic():
+    """An infinitesimal trait: what chains without sign jumps take for a sparse one."""
+    return simulate_study(0, n_blocks=20, m=50, p=1.0, n_gwas=3_000, n_reference=3_000, n_test=3_000)
+
+
+SHORT = {"burn_in": 150, "n_keep": 100}
+
+
+def test_fit_ldpred2_auto__of_an_infinitesimal_trait_is_ridge(polygenic):
+    Z, y = polygenic["Z"]["test"], polygenic["y"]["test"]
+    fit = fit_ldpred2_auto(polygenic["blocks"], Ldpred2Auto(n_chains=9, **SHORT), h2_init=0.3)
+    steady = fit_ldpred2_auto(
+        polygenic["blocks"], Ldpred2Auto(n_chains=3, jumps="forbidden", ridge=False, **SHORT), h2_init=0.3
+    )
+    ridge = fit_ridge(polygenic["blocks"], h2=0.4)
+    jumping = next(c for c in fit.record["candidates"] if c["name"] == JUMPING)
+    assert jumping["p"] > 0.5 > steady.record["p"]
+    assert fit.record["chosen"] in (JUMPING, "ridge")
+    assert r2(score(Z, fit.weights), y) > 0.98 * r2(score(Z, ridge.weights), y)
+    assert r2(score(Z, fit.weights), y) > r2(score(Z, steady.weights), y)
+
+
+def test_estimate_heritability__is_that_of_the_simulation(polygenic):
+    assert estimate_heritability(polygenic["blocks"], h2_init=0.1) == pytest.approx(0.4, abs=0.05)
+    assert estimate_heritability(contradictory_blocks(), h2_init=0.5) is None
+
+
+@pytest.mark.parametrize("name", ["chains", "grid", "ridge", "lassosum2"])
+def test_promise__is_kept_in_strangers_and_exceeded_in_the_people_of_the_gwas(polygenic, name):
+    """Overlap is 0 and 1: w'b in other people falls by the penalty, in the GWAS's own it does not."""
+    blocks = polygenic["blocks"]
+    tune = tune_on_summary(blocks, [b.beta_hat for b in blocks])
+    fit = {
+        "chains": lambda: fit_ldpred2_auto(blocks, Ldpred2Auto(n_chains=4, ridge=False, **SHORT), h2_init=0.4),
+        "grid": lambda: fit_ldpred2_grid(blocks, Ldpred2Grid(p_values=(0.3,), h2_factors=(1.0,)), h2=0.4, tune=tune),
+        "ridge": lambda: fit_ridge(blocks, h2=0.4),
+        "lassosum2": lambda: fit_lassosum2(blocks, Lassosum2(deltas=(1.0,), n_lambdas=5), tune=tune),
+    }[name]()
+    for people, expected in (("test", 0.0), ("gwas", 1.0)):
+        Z, y = polygenic["Z"][people], polygenic["y"][people]
+        found = estimate_overlap(fit.promise, float(score(Z, fit.weights) @ y / len(y)), n=len(y), n_gwas=3_000)
+        assert found.theta == pytest.approx(expected, abs=3 * found.se if expected == 0 else 0.05)
+        assert found.is_seen is bool(expected)
 
 
 def test_tune_on_summary__ranks_like_the_individuals():

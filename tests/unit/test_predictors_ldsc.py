@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from predictors.base import PredictorError
-from predictors.ldsc import fit_ld_score_regression
+from locomass_predictors.base import PredictorError
+from locomass_predictors.ldsc import fit_ld_score_regression
 
 
 def simulate_chi2(rng, m=20_000, n=8_000, h2=0.4, intercept=1.0):

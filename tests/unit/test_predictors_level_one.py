@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from predictors.base import PredictorError
-from predictors.level_one import (
+from locomass_predictors.base import PredictorError
+from locomass_predictors.level_one import (
     fit_logistic_leave_one_out,
     fit_logistic_out_of_fold,
     fit_logistic_ridge,

@@ -1,10 +1,20 @@
+import re
+
 import numpy as np
 import pytest
 
-from predictors.base import BlockStatistics, PredictorError
-from predictors.overlap import Severity, judge_ascertainment, judge_overlap, subtract_cohort
-from predictors.ridge import fit_ridge
-from tests.reference_predictors import r2, score, simulate_study, standardise
+from locomass_predictors.base import BlockStatistics, PredictorError, Promise
+from locomass_predictors.overlap import (
+    Overlap,
+    Severity,
+    estimate_overlap,
+    judge_ascertainment,
+    judge_overlap,
+    judge_success,
+    subtract_cohort,
+)
+from locomass_predictors.ridge import fit_ridge
+from tests.reference_predictors import score, simulate_study, standardise
 
 
 def meta(studies):
@@ -57,11 +67,9 @@ def cohort_statistics(study, people):
 def judge(study, blocks, people, **options):
     Z, y = people
     fit = fit_ridge(blocks, h2=0.4)
-    prediction = score(Z, fit.weights)
-    slope = np.cov(prediction, y)[0, 1] / prediction.var(ddof=1)
-    error = np.sqrt((1 - r2(prediction, y)) / (len(y) * prediction.var()))
-    figures = {"r2_observed": r2(prediction, y), "r2_promised": fit.r2_promised, "slope": slope, "slope_se": error}
-    return judge_overlap(**figures, n=len(y), binary=False, **options)
+    covariance = float(np.cov(score(Z, fit.weights), y)[0, 1] / y.std())
+    overlap = estimate_overlap(fit.promise, covariance, n=len(y), n_gwas=float(blocks[0].n[0]))
+    return judge_overlap(overlap, binary=False, **options)
 
 
 @pytest.fixture(scope="module")
@@ -76,13 +84,10 @@ def test_judge_overlap__fires_at_full_overlap_and_is_silent_without(study):
     silent = judge(study, blocks, test)
     assert silent.severity is Severity.OK
     assert silent.message == ""
-    assert silent.max_slope == np.inf
     fired = judge(study, blocks, gwas)
     assert fired.severity is Severity.WARNING
-    assert fired.r2_ratio > 1.5 > silent.r2_ratio
-    assert "R2 is 0." in fired.message
+    assert "of the cohort (SE" in fired.message
     assert "subtract the cohort from the GWAS" in fired.message
-    assert fired.max_slope == 1.0
     assert fired.denoise
 
 
@@ -109,55 +114,70 @@ def test_judge_overlap__silent_again_after_subtraction(study):
     assert judge(study, blocks, test).severity is Severity.OK
 
 
-FIGURES = {"r2_observed": 0.2, "r2_promised": 0.2, "slope": 1.0, "slope_se": 0.01, "n": 5_000, "binary": False}
+SEEN, UNSEEN = Overlap(0.9, 0.1), Overlap(0.25, 0.01)
 
 
 @pytest.mark.parametrize(
-    ("change", "sign"),
+    ("options", "sign"),
     [
         ({"n_shared_ids": 12}, "12 samples are in both"),
         ({"cohort_in_gwas": True}, "the GWAS lists the cohort"),
-        ({"r2_observed": 0.49}, "R2 is 0.490 where the summary statistics promise 0.200"),
-        ({"slope": 1.2}, "the slope on the prediction is 1.20, above 1.1"),
+        ({"overlap": SEEN}, "fits as if 90% of the cohort (SE 10%) were in it"),
     ],
 )
-def test_judge_overlap__each_sign_alone_is_enough(change, sign):
-    verdict = judge_overlap(**(FIGURES | change))
-    assert verdict.severity is Severity.WARNING
-    assert sign in verdict.message
-    # a binary trait has a wider limit of the slope
-    change = {"slope": 1.6} if "slope" in change else change
-    binary = judge_overlap(**(FIGURES | change | {"binary": True}))
-    assert binary.severity is Severity.ERROR
-    assert not binary.denoise
-    assert "breaks the test of a binary trait" in binary.message
+def test_judge_overlap__each_sign_alone_is_enough(options, sign):
+    options = {"overlap": UNSEEN, **options}
+    for binary, offset in ((False, False), (False, True), (True, False)):
+        verdict = judge_overlap(**options, binary=binary, offset=offset)
+        assert verdict.severity is Severity.WARNING
+        assert sign in verdict.message
+        assert "stays valid but loses power" in verdict.message
+    broken = judge_overlap(**options, binary=True, offset=True)
+    assert broken.severity is Severity.ERROR
+    assert not broken.denoise
+    assert "breaks the test of a binary trait" in broken.message
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"r2_observed": 0.25},  # 1.25 times
-        {"r2_observed": 0.03, "r2_promised": 0.02, "n": 500},  # 1.5 times, but within the error of a small cohort
-        {"slope": 1.09},
-        {"slope": 1.3, "slope_se": 0.2},
-        {"slope": 1.4, "binary": True},
-    ],
-)
-def test_judge_overlap__silent_within_its_limits(change):
-    assert judge_overlap(**(FIGURES | change)).severity is Severity.OK
+@pytest.mark.parametrize("overlap", [None, UNSEEN, Overlap(0.9, 0.31), Overlap(-2.0, 0.1)])
+def test_judge_overlap__silent_within_its_limits(overlap):
+    assert judge_overlap(overlap, binary=True, offset=True).severity is Severity.OK
 
 
 def test_judge_overlap__binary_may_be_overridden():
-    verdict = judge_overlap(**(FIGURES | {"binary": True, "r2_observed": 0.5, "allow": True}))
+    verdict = judge_overlap(SEEN, binary=True, offset=True, allow=True)
     assert verdict.severity is Severity.WARNING
     assert verdict.denoise
     assert "overlap was allowed" in verdict.message
 
 
-@pytest.mark.parametrize("change", [{"r2_promised": 0.0}, {"slope": np.nan}, {"n": 1}, {"slope_se": -1.0}])
-def test_judge_overlap__raises_on_figures(change):
-    with pytest.raises(PredictorError, match="overlap cannot be judged"):
-        judge_overlap(**(FIGURES | change))
+def test_estimate_overlap__by_hand():
+    promise = Promise(covariance=0.30, penalty=0.10, variance=0.25)
+    assert promise.r2 == pytest.approx(0.2**2 / 0.25)
+    found = estimate_overlap(promise, 0.25, n=1_000, n_gwas=4_000)
+    assert found.theta == pytest.approx(0.5)
+    assert found.se == pytest.approx(np.sqrt(0.25 * (1 / 1_000 + 1 / 4_000)) / 0.10)
+    # weights that owe nothing to noise cannot show an overlap
+    assert estimate_overlap(Promise(0.3, 0.0, 0.25), 0.3, n=1_000, n_gwas=4_000) is None
+    for change in ({"covariance": np.nan}, {"n": 1}, {"n_gwas": 0.0}):
+        with pytest.raises(PredictorError, match="overlap cannot be judged"):
+            estimate_overlap(promise, **{"covariance": 0.25, "n": 1_000, "n_gwas": 4_000, **change})
+
+
+@pytest.mark.parametrize(
+    ("correlation", "promised", "n", "cause"),
+    [
+        (0.44, 0.20, 2_000, ""),
+        (0.30, 0.20, 2_000, ""),  # R2 0.09: short of the promise, and still worth something
+        (0.10, 0.20, 2_000, "sample labels"),
+        (-0.44, 0.20, 2_000, "alleles? exchanged"),
+        (0.00, 0.01, 500, ""),  # a promise that so few people cannot test
+        (-0.03, 0.001, 2_000, ""),
+    ],
+)
+def test_judge_success__names_likely_causes_of_a_prediction_that_fails(correlation, promised, n, cause):
+    verdict = judge_success(correlation=correlation, r2_promised=promised, n=n)
+    assert verdict.severity is (Severity.WARNING if cause else Severity.OK)
+    assert re.search(cause, verdict.message)
 
 
 def test_judge_ascertainment__off_for_a_rare_disease_with_collected_cases():

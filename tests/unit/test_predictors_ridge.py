@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from predictors.base import BlockStatistics, PredictorError, promised_r2
-from predictors.ridge import fit_ridge
+from locomass_predictors.base import BlockStatistics, PredictorError, score_variance
+from locomass_predictors.ridge import Ridge, fit_ridge
 from tests.reference_predictors import r2, score, simulate_study
 
 
@@ -19,13 +19,13 @@ def random_blocks(rng, sizes=(5, 1, 17)):
 @pytest.mark.parametrize("shrink", [1.0, 0.95, 0.0])
 def test_fit_ridge__equals_dense_solve(rng, shrink):
     blocks = random_blocks(rng)
-    fit = fit_ridge(blocks, h2=0.3, shrink=shrink)
+    fit = fit_ridge(blocks, Ridge(shrink=shrink), h2=0.3)
     for block, w in zip(blocks, fit.weights, strict=True):
         A = shrink * block.R.astype(float) + (1 - shrink) * np.eye(len(w))
         A[np.diag_indices(len(w))] = 1.0
         dense = np.linalg.inv(A + np.diag(23 / (0.3 * block.n))) @ block.beta_hat
         np.testing.assert_allclose(w, dense, rtol=1e-8, atol=1e-14)
-    assert fit.r2_promised == pytest.approx(promised_r2(blocks, fit.weights))
+    assert fit.promise.variance == pytest.approx(score_variance(blocks, fit.weights))
     assert fit.record["n_variants"] == 23
 
 
@@ -35,7 +35,7 @@ def test_fit_ridge__limits(rng):
     for block, w in zip(blocks, small.weights, strict=True):
         # h2 -> 0: every effect alone, shrunk by h2 N / M
         np.testing.assert_allclose(w, block.beta_hat * 1e-9 * block.n / 23, rtol=1e-4)
-    large = fit_ridge(blocks[:2], h2=1e12, shrink=1.0)
+    large = fit_ridge(blocks[:2], Ridge(shrink=1.0), h2=1e12)
     np.testing.assert_allclose(large.weights[0], np.linalg.solve(blocks[0].R, blocks[0].beta_hat), rtol=1e-4)
 
 

@@ -6,6 +6,7 @@ import base64
 import json
 import math
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -13,27 +14,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
-from pipeline.errors import InputError
-from pipeline.io.bundle import Bundle
-from pipeline.io.mask_variants import read_mask_variants
-from pipeline.io.null_models import read_residuals
-from pipeline.report.brief import describe_results, strongest_rows
-from pipeline.report.burdens import Rules, Wanted, read_gene_burdens
-from pipeline.report.charts import draw_bars, draw_intervals, draw_paths
-from pipeline.report.denoising import describe_record, ledger_tables, overlap_verdict
-from pipeline.report.embed import dump_json, format_number, format_p, pack_column, shorten
-from pipeline.report.page import pack_table, write_report
-from pipeline.report.quantiles import compute_lambda, lambda_by_group, qq_band, qq_expected, thin_points
-from pipeline.report.residuals import bin_residuals
-from pipeline.report.series import collect_series, lay_genome
-from pipeline.report.tables import read_gene_tests, read_text_table
-from pipeline.run import Resources, rewrite_report, run_meta_analysis, run_study
-from pipeline.schema import CONDITIONAL, DENOISING, GENE_TESTS, MASK_AUDIT, PERMUTATION_TESTS, SINGLE_VARIANTS
+from locomass.bundle.study import Bundle
+from locomass.commands.meta import run_meta_analysis
+from locomass.commands.outcome import Resources
+from locomass.commands.report import rewrite_report
+from locomass.commands.run import run_study
+from locomass.errors import InputError
+from locomass.report.brief import describe_results, strongest_rows
+from locomass.report.charts import draw_bars, draw_intervals, draw_paths
+from locomass.report.denoising import Denoised, describe_record, ledger_tables, overlap_verdict, predictor_cards
+from locomass.report.embed import dump_json, format_number, format_p, pack_column, shorten
+from locomass.report.page import pack_table, write_report
+from locomass.report.quantiles import compute_lambda, lambda_by_group, qq_band, qq_expected, thin_points
+from locomass.report.series import collect_series, lay_genome
+from locomass.report.tables import read_gene_tests, read_text_table
+from locomass.schema import CONDITIONAL, DENOISING, GENE_TESTS, MASK_AUDIT, PERMUTATION_TESTS, SINGLE_VARIANTS
+from locomass.scores.residual_shape import bin_residuals
 from tests.factories import Study, make_study, write_meta_config
 
 TESTS = {
@@ -288,7 +290,7 @@ def test_genome__chromosomes_stand_in_order_without_overlap(tmp_path):
 
 
 def test_pack_table__says_how_many_rows_there_are(tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.report.page.MAX_TABLE", 40)
+    monkeypatch.setattr("locomass.report.page.MAX_TABLE", 40)
     rows = gene_rows([f"G{i}" for i in range(25)], [1.0, 2.0])
     table = pack_table(read_gene_tests(write_results(tmp_path / "r", rows) / "gene_tests.parquet"))
     assert (table["n"], table["total"]) == (40, 50)
@@ -296,7 +298,7 @@ def test_pack_table__says_how_many_rows_there_are(tmp_path, monkeypatch):
 
 def test_report__text_of_files_never_becomes_markup(tmp_path):
     rows = gene_rows([EVIL, "a/b & 'c'"], [8.0, 0.3], traits=(EVIL, "<b>y</b>"), note="<i>why</i>")
-    page = Page(write_report(write_results(tmp_path / "r", rows), []).read_text(encoding="utf-8"))
+    page = Page(write_report(write_results(tmp_path / "r", rows)).read_text(encoding="utf-8"))
     scripts = [attributes for tag, attributes in page.tags if tag == "script"]
     assert len(scripts) == 5 + 6  # five blocks of data; BokehJS and our five files
     assert not any(tag in ("b", "i") for tag, _ in page.tags)
@@ -307,8 +309,8 @@ def test_report__text_of_files_never_becomes_markup(tmp_path):
 
 
 def test_report__refers_to_nothing_outside_the_page(consortium):
-    results, bundles = consortium
-    page = Page(write_report(results, bundles).read_text(encoding="utf-8"))
+    results, _ = consortium
+    page = Page(write_report(results).read_text(encoding="utf-8"))
     for tag, attributes in page.tags:
         for name in ("src", "href", "srcset", "action", "data", "poster"):
             value = attributes.get(name)
@@ -320,7 +322,7 @@ def test_report__refers_to_nothing_outside_the_page(consortium):
 
 def test_report__summary_stands_without_scripts(consortium):
     results, bundles = consortium
-    text = " ".join(Page(write_report(results, bundles).read_text(encoding="utf-8")).text)
+    text = " ".join(Page(write_report(results).read_text(encoding="utf-8")).text)
     for word in ("Strongest genes", "λ per trait and test", "What de-noising gained", "Null models", "Provenance"):
         assert word in text
     for bundle in bundles:
@@ -335,7 +337,7 @@ def test_report__summary_stands_without_scripts(consortium):
 @pytest.mark.parametrize("log10p", [math.nan, 0.0, 350.0])
 def test_report__all_p_values_missing_one_or_zero(tmp_path, log10p):
     rows = gene_rows(["A", "B"], [log10p], note="no polymorphic variant" if math.isnan(log10p) else "")
-    text = write_report(write_results(tmp_path / "r", rows), []).read_text(encoding="utf-8")
+    text = write_report(write_results(tmp_path / "r", rows)).read_text(encoding="utf-8")
     page = Page(text)
     assert ("plots" in page.data) != math.isnan(log10p)
     shown = " ".join(page.text)
@@ -344,25 +346,31 @@ def test_report__all_p_values_missing_one_or_zero(tmp_path, log10p):
 
 
 def test_report__empty_results(tmp_path):
-    page = Page(write_report(write_results(tmp_path / "r", []), []).read_text(encoding="utf-8"))
+    page = Page(write_report(write_results(tmp_path / "r", [])).read_text(encoding="utf-8"))
     assert page.data == {}
     assert any("no p-value to show" in text for text in page.text)
 
 
 def test_report__raises_on_missing_table(tmp_path):
     with pytest.raises(InputError, match=r"gene_tests\.parquet cannot be read"):
-        write_report(tmp_path, [])
+        write_report(tmp_path)
     assert not (tmp_path / "report.html").exists()
 
 
+def read_table(path: Path, gene: str, trait: str, mask: str, max_maf: float) -> list[dict[str, Any]]:
+    """Rows of a table of one gene, trait, mask and MAF limit."""
+    wanted = (gene, trait, mask, max_maf)
+    return [r for r in pq.read_table(path).to_pylist() if (r["gene"], r["trait"], r["mask"], r["max_maf"]) == wanted]
+
+
 def test_gene_page__burdens_equal_sums_over_the_bundles(consortium):
-    _, paths = consortium
+    results, paths = consortium
     bundles = [Bundle(path) for path in paths]
     gene, chromosome = next((name, c) for name, (_, c) in bundles[0].index.items())
     trait = next(iter(bundles[0].traits))
-    found = read_gene_burdens(bundles, [Wanted(gene, chromosome, ((trait, "M1", 0.5),))])[gene]
-    (burden,) = found.burdens
-    member = [found.keys[k] for k in burden.member]
+    *studies, pooled = read_table(results / "forests.parquet", gene, trait, "M1", 0.5)
+    left_out = read_table(results / "leave_one_out.parquet", gene, trait, "M1", 0.5)
+    member = [(r["position"], *sorted((r["ref"], r["alt"]))) for r in left_out]
     U, V = np.zeros(len(member)), np.zeros((len(member), len(member)))
     count, number = np.zeros(len(member)), np.zeros(len(member))
     for bundle in bundles:
@@ -385,21 +393,24 @@ def test_gene_page__burdens_equal_sums_over_the_bundles(consortium):
                     if j2 >= 0:
                         V[i, i2] += sign[i] * sign[i2] * V_own[j, j2]
     w = np.where(count / number > 0.5, -1.0, 1.0)  # the minor allele
-    assert burden.pooled.beta == pytest.approx(w @ U / (w @ V @ w), rel=1e-9)
-    assert burden.pooled.se == pytest.approx((w @ V @ w) ** -0.5, rel=1e-9)
+    assert pooled["study"] == "all"
+    assert pooled["beta"] == pytest.approx(w @ U / (w @ V @ w), rel=1e-9)
+    assert pooled["se"] == pytest.approx((w @ V @ w) ** -0.5, rel=1e-9)
     for k in range(len(member)):
         rest = np.arange(len(member)) != k
         z2 = (w[rest] @ U[rest]) ** 2 / (w[rest] @ V[np.ix_(rest, rest)] @ w[rest])
-        assert burden.without[k] == pytest.approx(-stats.chi2.logsf(z2, 1) / math.log(10), rel=1e-6, abs=1e-9)
-    precision = np.array([1 / s.se**2 for s in burden.studies])
-    beta = np.array([s.beta for s in burden.studies])
+        assert left_out[k]["log10p_without"] == pytest.approx(
+            -stats.chi2.logsf(z2, 1) / math.log(10), rel=1e-6, abs=1e-9
+        )
+    precision = np.array([1 / s["se"] ** 2 for s in studies])
+    beta = np.array([s["beta"] for s in studies])
     mean = (precision @ beta) / precision.sum()
-    assert burden.q == pytest.approx(precision @ (beta - mean) ** 2, rel=1e-6)
+    assert pooled["q"] == pytest.approx(precision @ (beta - mean) ** 2, rel=1e-6)
 
 
 def test_gene_page__shows_the_variants_of_single_variants(consortium):
-    results, bundles = consortium
-    page = Page(write_report(results, bundles).read_text(encoding="utf-8"))
+    results, _ = consortium
+    page = Page(write_report(results).read_text(encoding="utf-8"))
     singles = pq.read_table(results / "single_variants.parquet").to_pylist()
     for gene in page.data["genes"].values():
         for k, trait in enumerate(gene["traits"]):
@@ -416,8 +427,8 @@ def test_gene_page__shows_the_variants_of_single_variants(consortium):
 
 def test_gene_page__burdens_are_those_of_the_table(consortium):
     """The forest of a mask and bin belongs to the row `burden (flat)` of gene_tests."""
-    results, bundles = consortium
-    page = Page(write_report(results, bundles).read_text(encoding="utf-8"))
+    results, _ = consortium
+    page = Page(write_report(results).read_text(encoding="utf-8"))
     table = {
         (r["gene"], r["trait"], r["mask"], r["max_maf"]): r
         for r in pq.read_table(results / "gene_tests.parquet").to_pylist()
@@ -461,7 +472,7 @@ def unlike_bundles(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, lis
     bundles = []
     for study in written:
         config = study.write(
-            folder / study.name, score_statistics={"calibrate": "spa"},
+            folder / study.name,
             tests={"names": ["burden"], "max_maf": [0.05, 0.2, 0.5], "weights": ["flat"]},
         )  # fmt: skip
         run_study(config, folder / f"out_{study.name}", Resources(threads=1), "score-statistics")
@@ -491,25 +502,20 @@ def test_forest__pooled_line_is_the_row_of_the_burden(unlike_bundles, tmp_path, 
         (r["gene"], r["trait"], r["mask"], r["max_maf"]): r
         for r in pq.read_table(tmp_path / "out" / "gene_tests.parquet").to_pylist()
     }
-    listed = read_mask_variants(tmp_path / "out" / "mask_variants.parquet", set(study.sets))
-    wanted = [
-        Wanted(gene, study.sets[gene][0][0], tuple(key[1:] for key in rows if key[0] == gene), listed[gene])
-        for gene in study.sets
-    ]
-    rules = Rules.of(json.loads((tmp_path / "out" / "provenance.json").read_text())["configuration"])
-    assert (rules.tests.frequency, rules.maf) == (frequency, maf)
-    found = read_gene_burdens([Bundle(path) for path in bundles[:n_studies]], wanted, rules)
-    forest = {(gene, b.trait, b.mask, b.bound): b for gene, one in found.items() for b in one.burdens}
+    forest: dict[tuple[str, str, str, float], list[dict[str, Any]]] = {}
+    for line in pq.read_table(tmp_path / "out" / "forests.parquet").to_pylist():
+        forest.setdefault((line["gene"], line["trait"], line["mask"], line["max_maf"]), []).append(line)
     assert set(forest) == {key for key, row in rows.items() if row["beta"] is not None}
-    for key, burden in forest.items():
-        row = rows[key]
-        pooled = burden.pooled
-        expected = [row[name] for name in ("beta", "se", "log10p", "n_variants")]
-        shown = [pooled.beta, pooled.se, burden.log10p, pooled.n_variants]
-        assert shown == pytest.approx(expected, rel=1e-9, abs=1e-12)
-        information = sum(s.se**-2 for s in burden.studies)  # studies add up to the pooled line
-        assert information == pytest.approx(pooled.se**-2, rel=1e-9)
-        assert sum(s.beta * s.se**-2 for s in burden.studies) / information == pytest.approx(pooled.beta, rel=1e-9)
+    for key, (*studies, pooled) in forest.items():
+        names = ("beta", "se", "ci_low", "ci_high", "log10p", "n_variants")
+        assert [pooled[n] for n in names] == pytest.approx([rows[key][n] for n in names], rel=1e-9, abs=1e-12)
+        if key[1] in study.binary:  # Firth odds ratios do not add up
+            assert all(s["se"] >= pooled["se"] * (1.0 - 1e-9) for s in studies)
+            continue
+        information = sum(s["se"] ** -2 for s in studies)  # studies add up to the pooled line
+        assert information == pytest.approx(pooled["se"] ** -2, rel=1e-9)
+        weighted = sum(s["beta"] * s["se"] ** -2 for s in studies)
+        assert weighted / information == pytest.approx(pooled["beta"], rel=1e-9)
     assert len(forest) > 60
 
 
@@ -538,8 +544,8 @@ def test_forest__of_the_run_and_of_the_report_command_go_by_the_configuration(un
 
 
 def test_gene_page__masks_and_categories_are_those_of_the_files(consortium):
-    results, bundles = consortium
-    page = Page(write_report(results, bundles).read_text(encoding="utf-8"))
+    results, _ = consortium
+    page = Page(write_report(results).read_text(encoding="utf-8"))
     rows = pq.read_table(results / "mask_variants.parquet").to_pylist()
     listed = {(r["gene"], r["position"], frozenset((r["ref"], r["alt"]))): r for r in rows}
     definition = {"M1": {"LoF"}, "M2": {"LoF", "missense"}}
@@ -555,7 +561,7 @@ def test_gene_page__masks_and_categories_are_those_of_the_files(consortium):
 
 
 def test_gene_page__drivers_and_conditional_tests_are_those_of_the_tables(consortium):
-    results, bundles = consortium
+    results, _ = consortium
     drivers = pq.read_table(results / "drivers.parquet").to_pylist()
     assert drivers
     conditional = [
@@ -563,7 +569,7 @@ def test_gene_page__drivers_and_conditional_tests_are_those_of_the_tables(consor
     ]
     pq.write_table(pa.Table.from_pylist(conditional, schema=CONDITIONAL.arrow), results / CONDITIONAL.name)
     try:
-        page = Page(write_report(results, bundles).read_text(encoding="utf-8"))
+        page = Page(write_report(results).read_text(encoding="utf-8"))
     finally:
         (results / CONDITIONAL.name).unlink()
     genes = page.data["genes"]
@@ -599,15 +605,15 @@ def test_describe_results__strongest_rows_and_counts(tmp_path):
 def test_figures__of_every_trait_and_test(tmp_path):
     rows = gene_rows([f"G$_{i}" for i in range(30)], [0.1, 0.7, 9.0], traits=("y$_{", "z"))
     results = write_results(tmp_path / "r", rows)
-    write_report(results, [])
+    write_report(results)
     assert len(list((results / "figures").glob("*.png"))) == 2
-    write_report(results, [], all_figures=True)
+    write_report(results, all_figures=True)
     assert len(list((results / "figures").glob("*.svg"))) == 4
 
 
 def test_denoising__the_ledger_is_that_of_the_bundles(consortium):
     results, bundles = consortium
-    page = Page(write_report(results, bundles).read_text(encoding="utf-8"))
+    page = Page(write_report(results).read_text(encoding="utf-8"))
     text = " ".join("".join(page.text).split())
     assert "De-noising" in text
     assert any(tag == "section" and attributes.get("id") == "denoising" for tag, attributes in page.tags)
@@ -653,7 +659,7 @@ def test_searches__are_in_the_table_and_on_the_page_of_the_gene(tmp_path):
     searches = search_rows(rows[::2])
     searches[1]["note"] = "a flag"
     pq.write_table(pa.Table.from_pylist(searches, schema=PERMUTATION_TESTS.arrow), results / PERMUTATION_TESTS.name)
-    page = Page(write_report(results, []).read_text(encoding="utf-8"))
+    page = Page(write_report(results).read_text(encoding="utf-8"))
     table = page.data["table"]
     assert table["total"] == len(rows) + len(searches) - 1  # the gene that is not in gene_tests is left out
     assert set(table["columns"]["test"]["labels"]) >= {"groupings (permutation)", "step-up (permutation)"}
@@ -676,9 +682,47 @@ def test_searches__are_in_the_table_and_on_the_page_of_the_gene(tmp_path):
 
 
 def test_searches__a_report_without_them_has_none(tmp_path):
-    page = Page(write_report(write_results(tmp_path / "r", gene_rows(["A"], [1.0])), []).read_text(encoding="utf-8"))
+    page = Page(write_report(write_results(tmp_path / "r", gene_rows(["A"], [1.0]))).read_text(encoding="utf-8"))
     assert page.data["genes"]["A"]["searches"] == []
     assert not any("permutation" in label for label in page.data["table"]["columns"]["test"]["labels"])
+
+
+def test_report__needs_the_tables_of_the_folder_only(consortium, tmp_path):
+    """Bundles may be a stranger's, with anything beside them: the page is made without them."""
+    results, paths = consortium
+    alone = Path(shutil.copytree(results, tmp_path / "alone"))
+    for path in paths:
+        path.rename(path.with_name("away"))
+    try:
+        page, again = (Page(write_report(folder).read_text(encoding="utf-8")) for folder in (results, alone))
+    finally:
+        for path in paths:
+            path.with_name("away").rename(path)
+    assert page.data["genes"] == again.data["genes"]
+    text = " ".join(page.text)
+    assert "Slope on the LOCO prediction" in text  # what the bundles themselves say is shown
+    assert "skewness" in text
+    assert any(burden["lines"] for gene in page.data["genes"].values() for burden in gene["burdens"])
+
+
+def test_predictor_card__draws_chains_scores_and_weights():
+    paths = [{"kept": True, "h2": [0.1, 0.2], "p": [0.01, 0.02]}, {"kept": False, "h2": [0.5, 0.6], "p": [0.3, 0.3]}]
+    record = {
+        "chains": "chains-y.parquet",
+        "paths": paths,
+        "score_sd": {"1": 0.2, "2": 0.1},
+        "n_weights": {"1": 7, "2": 9},
+    }
+    row = {"chromosome": "1", "slope": 1.0, "slope_se": 0.1, "r2": 0.2}
+    one = Denoised("s", "y", "quantitative", 90, None, "covariate", [row], record)
+    (card,) = predictor_cards([one])
+    captions = [caption for caption, _ in card["charts"]]
+    assert captions[2:] == [
+        "SD of the polygenic score, by its chromosome", "Variants with a weight, by chromosome", "h² of the chains",
+        "share of causal variants of the chains",
+    ]  # fmt: skip
+    assert card["charts"][4][1].count("<polyline") == 2
+    assert card["scalars"] == []
 
 
 @pytest.mark.parametrize("least", [5, 20])
@@ -698,13 +742,17 @@ def test_residuals__are_those_of_the_regression_and_only_counts_reach_the_page(t
     study = make_study(5, 220, "one", loco=False)
     study.traits["z"][7] = 1234.5
     run_study(study.write(tmp_path), tmp_path / "out", Resources(threads=1))
-    _, found = read_residuals(tmp_path / "out" / "denoise", ["z", "y"])
+    found, bins = {}, pd.read_csv(tmp_path / "out" / "residuals.tsv", sep="\t")
+    shape = pd.read_csv(tmp_path / "out" / "studies.tsv", sep="\t").set_index("trait")
     for trait in ("y", "z"):
         chosen = study.observed(trait)
         X, y = study.design(chosen), study.traits[trait][chosen]
         r = y - X @ np.linalg.lstsq(X, y, rcond=None)[0]
-        sigma = np.sqrt(r @ r / (len(r) - X.shape[1]))
-        assert np.sort(found[trait]) == pytest.approx(np.sort(r / sigma), rel=1e-7, abs=1e-9)
+        found[trait] = z = r / np.sqrt(r @ r / (len(r) - X.shape[1]))
+        for row in bins[bins["trait"] == trait].itertuples():
+            assert row.n == np.count_nonzero((z >= row.low) & (z < row.high))
+        moments = (stats.skew(z), stats.kurtosis(z))
+        assert shape.loc[trait, ["skewness", "kurtosis"]].tolist() == pytest.approx(moments, rel=1e-6)
     text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     section = text.split('<section id="null-models">')[1].split("</section>")[0]
     skewness = stats.skew(found["z"])

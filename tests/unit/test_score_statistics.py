@@ -5,16 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.io.bundle import Bundle
-from pipeline.kernels.packed import scan_carriers
-from pipeline.kernels.score_statistics import (
+from locomass.bundle.study import Bundle
+from locomass.commands.outcome import Resources
+from locomass.commands.run import run_study
+from locomass.genotypes.packed import scan_carriers
+from locomass.genotypes.products import (
     cross_products,
     information_matrix,
     project_columns,
     sparse_cross_products,
     weighted_squares,
 )
-from pipeline.run import Resources, run_study
 from tests import reference
 from tests.factories import CHROMOSOMES, make_study, pack_row, random_calls
 

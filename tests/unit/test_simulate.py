@@ -10,24 +10,20 @@ import numpy as np
 import pytest
 import yaml
 
-from pipeline.config import MetaConfig, RunConfig, load_config
-from pipeline.errors import ConfigError, InputError
-from pipeline.io.annotations import read_annotations, read_masks
-from pipeline.io.gene_sets import read_sets
-from pipeline.io.plink import open_fileset
-from pipeline.io.summary_statistics import read_summary_statistics
-from pipeline.io.tables import read_table
-from pipeline.simulate.genotypes import simulate_genotypes
-from pipeline.simulate.gwas import _format_p, regress_marginally, residualise
-from pipeline.simulate.haplotypes import (
+from locomass.config import MetaConfig, RunConfig, load_config
+from locomass.errors import ConfigError, InputError
+from locomass.genotypes.fileset import open_fileset
+from locomass.simulate.genotypes import simulate_genotypes
+from locomass.simulate.gwas import _format_p, regress_marginally, residualise
+from locomass.simulate.haplotypes import (
     collect_carriers,
     copy_founders,
     order_leaves,
     simulate_clades,
     simulate_founders,
 )
-from pipeline.simulate.parameters import Parameters
-from pipeline.simulate.phenotypes import (
+from locomass.simulate.parameters import Parameters
+from locomass.simulate.phenotypes import (
     annotate_rare,
     count_candidates,
     draw_causal_genes,
@@ -35,8 +31,12 @@ from pipeline.simulate.phenotypes import (
     simulate_genetic_values,
     simulate_people,
 )
-from pipeline.simulate.rare import _draw_carriers, _draw_counts, _split_blocks, simulate_null_genes, write_rare_fileset
-from pipeline.simulate.study import simulate_demo, simulate_study
+from locomass.simulate.rare import _draw_carriers, _draw_counts, _split_blocks, simulate_null_genes, write_rare_fileset
+from locomass.simulate.study import simulate_demo, simulate_study
+from locomass.tables.annotations import read_annotations, read_masks
+from locomass.tables.gene_sets import read_sets
+from locomass.tables.samples import read_table
+from locomass.tables.summary_statistics import read_summary_statistics
 
 SMALL = Parameters(
     study_sizes=[300, 200],
@@ -59,7 +59,7 @@ SMALL = Parameters(
 def read_dosage(path):
     """ALT counts by variant key, decoded from the bytes by definition; NaN where missing."""
     fileset = open_fileset(path)
-    packed = fileset.read_packed(np.arange(fileset.n_variants))
+    packed = fileset.select(np.arange(fileset.n_variants)).packed()
     code = (packed[:, :, None] >> np.array([0, 2, 4, 6])) & 3
     a1 = np.array([2, np.nan, 1, 0])[code.reshape(len(packed), -1)[:, : fileset.n_samples]]
     alt = fileset.variants["id"].str.split(":").str[3].to_numpy()

@@ -8,11 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.errors import ConfigError, InputError
-from pipeline.gene_tests.groupings import Search
-from pipeline.gene_tests.permutation import CarrierGenotypes, IndividualTrait, search_individuals
-from pipeline.gene_tests.resampling import Resampling
-from pipeline.simulate.pool import draw_cases, draw_people, simulate_haplotype_pool
+from locomass.errors import ConfigError, InputError
+from locomass.gene_tests.groupings import Search
+from locomass.gene_tests.permutation import CarrierGenotypes, search_individuals
+from locomass.gene_tests.permutation_trait import IndividualTrait
+from locomass.gene_tests.resampling import Resampling
+from locomass.simulate.pool import draw_cases, draw_people, simulate_haplotype_pool
 from studies.grouping import report
 from studies.grouping.design import EFFECTS, SCENARIOS, TRAITS, Unit, draw_effects, draw_sample, list_units, make_pools
 from studies.grouping.models import MODELS, REGISTRY, SEARCHES, collect_carriers, decide, list_walks, summarise
@@ -30,12 +31,14 @@ def pool():
     return make_pools(3, "built-in", (24,))[0]
 
 
+@pytest.mark.ci
 def test_subset_of_the_study_holds(tmp_path):
     checks = list(check_subset(run_subset(tmp_path / "subset.jsonl")))
     assert len(checks) == 2 * len(FEW) + 6
     assert [what for what, holds in checks if not holds] == []
 
 
+@pytest.mark.ci
 def test_the_empirical_variance_loses_power_to_singletons():
     checks = list(check_variance())
     assert len(checks) == 4
@@ -52,7 +55,7 @@ def step_up_of(variants, variance, n=2000):
     search = Search("s", None, variance=variance)
     carriers = CarrierGenotypes(indptr, np.arange(k), np.ones(k), n)
     found = search_individuals(carriers, IndividualTrait(e), [search], Resampling(1, 1, tail=False))["s"]
-    return float(found.statistic[0]), found.detail["chosen"][0].tolist(), float(e.var())
+    return float(found.statistic[0]), found.detail.chosen[0].tolist(), float(e.var())
 
 
 @pytest.mark.parametrize("r", [0.5, 2.0, 5.0])
@@ -216,6 +219,7 @@ def test_difference_says_when_it_is_not_decided():
     assert str(Difference(0.031, 0.01)) == "+3.1 ± 2.0"
 
 
+@pytest.mark.ci
 def test_report_fills_page_and_figures(tmp_path, monkeypatch):
     page = tmp_path / "studies-grouping.md"
     page.write_text("head\n<!-- grouping: begin -->\nstale\n<!-- grouping: end -->\ntail\n")

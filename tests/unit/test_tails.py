@@ -4,14 +4,22 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import special, stats
+from scipy.integrate import quad
 
-from pipeline.kernels.half_spaces import bisecting_order, mean_overlaps
-from pipeline.kernels.mixture import mixture_isf, mixture_logsf, noncentral_logsf
-from pipeline.kernels.tails import cauchy_combine, chi2_isf_log, chi2_logsf
+from locomass.gene_tests.chi_square_mixture import mixture_isf, mixture_logsf, noncentral_logsf
+from locomass.gene_tests.half_cauchy import (
+    _along_the_cut,
+    _talbot,
+    compute_logsf,
+    half_cauchy_combine,
+    mean_logsf,
+)
+from locomass.gene_tests.tails import cauchy_combine, chi2_isf_log, chi2_logsf
+from locomass.gene_tests.variable_threshold_tail import bisecting_order, mean_overlaps
 from tests import reference_gene_tests as reference
 
 WEIGHTS = arrays(np.float64, st.integers(2, 12), elements=st.floats(1e-3, 10))
@@ -180,10 +188,11 @@ def test_cauchy_combine_is_continuous_where_it_changes_to_logarithms():
     assert around[0] == pytest.approx(around[1], abs=1e-8)
 
 
-def test_cauchy_combine__p_of_one_counts_as_one_less_one_over_d():
-    log_p = np.array([[0.0], [math.log(0.01)], [math.log(0.2)], [math.log(0.5)]])
+@pytest.mark.parametrize("largest", [1.0, 0.9999, 0.999])
+def test_cauchy_combine__p_near_one_counts_as_0_999(largest):
+    log_p = np.log(np.array([[largest], [0.01], [0.2], [0.5]]))
     assert math.exp(cauchy_combine(log_p, np.ones(4))[0]) == pytest.approx(
-        reference.cauchy([0.75, 0.01, 0.2, 0.5], np.ones(4)), rel=1e-12
+        reference.cauchy([0.999, 0.01, 0.2, 0.5], np.ones(4)), rel=1e-12
     )
 
 
@@ -266,3 +275,68 @@ def test_bisecting_order_names_everyone_once(k):
     order = bisecting_order(k)
     assert sorted(order) == list(range(k))
     assert order[: min(k, 3)] == [k - 1, 0, (k - 1) // 2][: min(k, 3)]
+
+
+@pytest.mark.parametrize("d", [2, 3, 6, 40])
+def test_half_cauchy_combine_equals_the_inverted_characteristic_function(d):
+    rng = np.random.default_rng(d)
+    p = rng.uniform(0.01, 1, size=(d, 8)) ** np.linspace(0.3, 1.5, 8)
+    ours = np.exp(half_cauchy_combine(np.log(p)))
+    np.testing.assert_allclose(ours, [reference.half_cauchy(column) for column in p.T], atol=2e-7 if d > 2 else 1e-5)
+
+
+@pytest.mark.parametrize("t", [0.4, 2.0, 9.0, 1e3, 1e6])
+def test_half_cauchy_combine_of_two_equals_the_convolution(t):
+    def density(x):
+        return 2 / np.pi / (1 + x * x)
+
+    def beyond(x):
+        return density(x) * 2 / np.pi * math.atan2(1.0, 2 * t - x)
+
+    edges = np.unique(np.concatenate([[0.0], np.geomspace(1e-4, t, 60), 2 * t - np.geomspace(1e-4, t, 60), [2 * t]]))
+    inside = sum(quad(beyond, a, b, epsabs=0, epsrel=1e-12)[0] for a, b in zip(edges, edges[1:], strict=False))
+    expected = inside + 2 / np.pi * math.atan2(1.0, 2 * t)
+    log_p = np.log([[2 / np.pi * math.atan2(1.0, h)] for h in (0.5 * t, 1.5 * t)])
+    assert math.exp(half_cauchy_combine(log_p)[0]) == pytest.approx(expected, rel=1e-8)
+
+
+@pytest.mark.parametrize("d", [1, 2, 7, 300])
+def test_half_cauchy_table_is_its_integrals_and_both_agree(d):
+    log_t = np.linspace(-1.9, 30.0, 87)
+    exact = compute_logsf(log_t, d)
+    np.testing.assert_allclose(mean_logsf(log_t, d), exact, rtol=1e-8, atol=1e-7 if d < 300 else 1e-5)
+    assert (np.diff(exact) < (0 if d < 300 else 1e-5)).all()
+    around = np.array([2 + 2 / np.pi * math.log(d)]) * np.array([0.9, 1.2])
+    if 1 < d < 300:
+        np.testing.assert_allclose(_along_the_cut(around, d), 1 - _talbot(around, d), rtol=1e-8)
+    if d == 1:
+        np.testing.assert_allclose(np.exp(exact), 2 / np.pi * np.arctan2(1.0, np.exp(log_t)), rtol=1e-10)
+
+
+@pytest.mark.parametrize("log_p", [-35.0, -100.0, -690.0, -1e4, -1e9])
+def test_half_cauchy_combine_has_no_floor(log_p):
+    combined = half_cauchy_combine(np.array([[log_p], [math.log(0.3)], [math.log(0.6)]]))[0]
+    assert combined == pytest.approx(log_p + math.log(3), abs=1e-9)
+
+
+def test_half_cauchy_combine__nobody_vetoes():
+    # a SKAT of 0.005 beside a burden of 0.9989: the Cauchy combination says 0.9959
+    def combine(*p):
+        return math.exp(half_cauchy_combine(np.log(np.array(p))[:, None])[0])
+
+    assert reference.cauchy([0.005, 0.9989], np.ones(2)) > 0.99
+    assert 0.01 < combine(0.005, 0.9989) < 0.0103
+    assert combine(0.005, 1.0) == pytest.approx(combine(0.005, 0.9989), rel=0.01)
+    assert combine(1.0, 1.0, 1.0) == 1.0
+    assert combine(0.3) == combine(0.3, 0.3, 0.3) == pytest.approx(0.3, rel=1e-12)
+    assert np.isnan(half_cauchy_combine(np.full((2, 1), np.nan)))[0]
+
+
+@given(st.lists(st.floats(-800, 0.0), min_size=2, max_size=8), st.floats(1e-3, 5.0))
+def test_half_cauchy_combine__order_does_not_matter_and_smaller_p_never_raises_it(log_p, less):
+    column = np.array(log_p)[:, None]
+    first = half_cauchy_combine(column)[0]
+    assert half_cauchy_combine(column[::-1].copy())[0] == pytest.approx(first, rel=1e-9, abs=1e-12)
+    column[0] -= less
+    assume(np.ptp(log_p) > 0)
+    assert half_cauchy_combine(column)[0] <= first + 1e-7

@@ -8,16 +8,16 @@ from itertools import product
 import numpy as np
 import pytest
 
-from pipeline.io.bundle import StudyGene
-from pipeline.kernels.score_statistics import (
+from locomass.bundle.study import StudyGene
+from locomass.genotypes.products import (
     BLOCK_ENTRIES,
     add_information,
     cancel_rounding,
     information_diagonal,
 )
-from pipeline.kernels.union import add_counts
-from pipeline.stages.meta.tasks import GeneRequest
-from pipeline.stages.meta.unite import _unite_alike, unite_gene
+from locomass.meta.tasks import GeneRequest
+from locomass.meta.union import add_counts
+from locomass.meta.unite import _unite_alike, unite_gene
 
 AT = np.array([3, -1, 0, 4])
 SIGN = np.array([1.0, 1.0, -1.0, -1.0])
@@ -89,7 +89,19 @@ def make_request(position: list[int], ref: str, alt: str) -> GeneRequest:
     k = len(position)
     flags = np.ones(k, np.bool_)
     labels = (np.array(list(text), object) for text in (ref, alt))
-    return GeneRequest("g", "1", 1, 9, np.array(position), *labels, flags[None], {}, flags)
+    ref_labels, alt_labels = labels
+    return GeneRequest(
+        gene="g",
+        chromosome="1",
+        start=1,
+        end=9,
+        position=np.array(position),
+        ref=ref_labels,
+        alt=alt_labels,
+        member=flags[None],
+        columns={},
+        owner=flags,
+    )
 
 
 REQUEST = make_request([1, 3, 5, 7], "AAAA", "CGCT")

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.config import RunConfig, load_config
-from pipeline.errors import InputError
-from pipeline.io.plink import open_fileset
-from pipeline.run import check_study
-from pipeline.wizard import propose_configuration
+from locomass.commands.check import check_study
+from locomass.commands.init import propose_configuration
+from locomass.config import RunConfig, load_config
+from locomass.errors import InputError
+from locomass.genotypes.fileset import open_fileset
 from tests.factories import write_fileset
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "data"
@@ -107,7 +107,7 @@ def test_summary_statistics_and_array__propose_a_predictor(folder):
     head, tail = text.split("# predictor:")
     section, rest = tail.split("\n\n", 1)
     path.write_text(head + "predictor:" + section.replace("\n#   ", "\n  ") + "\n\n" + rest)
-    assert load_config(path, RunConfig).predictor.method == "ridge"
+    assert load_config(path, RunConfig).predictor.method == "ldpred2-auto"
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_odd_names__are_quoted(folder):
 
 
 def test_no_fileset__is_an_error(tmp_path):
-    with pytest.raises(InputError, match="holds no PLINK fileset"):
+    with pytest.raises(InputError, match="holds no genotype file"):
         propose_configuration(tmp_path)
     with pytest.raises(InputError, match="is not a folder"):
         propose_configuration(tmp_path / "absent")
@@ -173,7 +173,7 @@ def test_plink_files__gene_list_coding_and_missing_values_are_found(tmp_path):
     )  # those with any trait: -9 is a value
 
 
-@pytest.mark.parametrize("name", ["calls.vcf.gz", "calls.bgen", "calls.pgen"])
+@pytest.mark.parametrize("name", ["calls.vcf", "calls.ped"])
 def test_genotypes__of_other_formats_say_how_to_convert_them(tmp_path, name):
-    with pytest.raises(InputError, match=r"is no PLINK \.bed; convert it: plink2 --.* --make-bed"):
+    with pytest.raises(InputError, match=r"is not read; convert it: plink2 --.* --make-pgen"):
         open_fileset(tmp_path / name)

@@ -1,1 +1,0 @@
-"""Numba kernels on plain arrays: packed genotypes, score statistics, tails, permutation."""

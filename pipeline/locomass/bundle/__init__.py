@@ -1,0 +1,1 @@
+"""The study bundle: written, opened, checked; and files of other programs (exchange/)."""

@@ -1,0 +1,1 @@
+"""What each command does: the only place that knows the order of stages."""

@@ -1,0 +1,1 @@
+"""Genotype files, the carriers of their variants, and the products of carriers with columns."""

@@ -1,0 +1,1 @@
+"""Null models: what a trait gives to the pass over the genotypes."""

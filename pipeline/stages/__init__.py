@@ -1,1 +1,0 @@
-"""One file per stage: open inputs, call the pure code, write outputs."""
