@@ -26,7 +26,8 @@ TABLES = ("gene_tests.parquet", "gene_tests.tsv.gz", "single_variants.parquet", 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what this folder holds: whole runs in processes of their own, which are killed and resumed."""
     for item in items:
-        if item.path.is_relative_to(Path(__file__).parent) and not item.get_closest_marker("slurm"):
+        elsewhere = item.get_closest_marker("slurm") or item.get_closest_marker("slow")
+        if item.path.is_relative_to(Path(__file__).parent) and not elsewhere:
             item.add_marker("ci")
 
 

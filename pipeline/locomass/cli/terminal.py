@@ -27,6 +27,7 @@ from typing import Any
 import click
 
 from locomass.cli.signals import Stopped
+from locomass.cli.surroundings import refuse_small_address_space
 from locomass.errors import LocomassError, describe_exhaustion
 
 LEVELS = ("debug", "info", "warning", "error")
@@ -173,6 +174,7 @@ def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(*args: Any, quiet: bool, log_level: str | None, as_json: bool, **options: Any) -> Any:
         terminal = Terminal(_command_name(click.get_current_context()), quiet, log_level, as_json)
         try:
+            refuse_small_address_space()
             return function(*args, terminal=terminal, **options)
         except LocomassError as error:
             terminal.fail(error, error.exit_code)
