@@ -7,6 +7,7 @@ projection is an explicit inverse.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,3 +127,13 @@ def beta_weights(maf: Floats, a: float, b: float) -> Floats:
     from scipy.stats import beta
 
     return np.asarray(beta.pdf(maf, a, b))
+
+
+def rank_normal(values) -> list[float]:
+    """Return normal quantiles of mean ranks by counting, ``(r - 3/8) / (n + 1/4)``; NaN stays."""
+    known = [v for v in values if v == v]
+    out = []
+    for v in values:
+        rank = sum(u < v for u in known) + (sum(u == v for u in known) + 1) / 2
+        out.append(NormalDist().inv_cdf((rank - 0.375) / (len(known) + 0.25)) if v == v else float("nan"))
+    return out

@@ -50,6 +50,9 @@ class TimeToEvent(_Struct, frozen=True):
         return [self.time, self.event, *([self.entry] if self.entry else []), *self.strata]
 
 
+Transform = Literal["none", "rint", "rint-residuals"]
+
+
 class Phenotypes(_Struct, frozen=True):
     """The phenotype table and the traits to analyse."""
 
@@ -63,6 +66,13 @@ class Phenotypes(_Struct, frozen=True):
     binary_coding: Annotated[
         Literal["01", "12"], Meta(description="`12` when controls are 1 and cases 2, as PLINK writes them")
     ] = "01"
+    transform: Annotated[
+        Transform | dict[str, Transform],
+        Meta(
+            description="of quantitative traits, all or by name: `rint` makes the ranks of the values normal, "
+            "`rint-residuals` those of the residuals after covariates, which are fitted again afterwards"
+        ),
+    ] = "none"
     time_to_event: Annotated[
         dict[Annotated[str, Meta(pattern=r"^[^\s/]+$")], TimeToEvent],
         Meta(

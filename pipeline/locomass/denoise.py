@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,7 +32,8 @@ from locomass.null_models.design import RANK_TOLERANCE, orthonormal_design, resi
 from locomass.null_models.registry import REGRESSIONS
 from locomass.null_models.risk_sets import RiskSets
 from locomass.null_models.store import RESIDUAL_SD, write_null_models
-from locomass.numbers import Floats
+from locomass.null_models.transform import rank_normal, residual_moments
+from locomass.numbers import Floats, is_far_from_normal
 from locomass.schema import NULL_MODELS
 from locomass.tables.cohort import Cohort, Trait, UnfitTrait
 from locomass.variants.chromosomes import PSEUDO_AUTOSOMAL, chromosome_order
@@ -40,6 +41,8 @@ from locomass.variants.chromosomes import X as X_CHROMOSOME
 
 log = logging.getLogger("locomass")
 Fitted = TypeVar("Fitted")
+MOMENTS = ("skewness", "kurtosis")
+TIE_DIGITS = 10  # of residuals relative to the largest: equal ones differ by rounding only
 
 
 class UnfitTraitsError(StatisticsError):
@@ -168,6 +171,53 @@ def screen_traits(cohort: Cohort) -> Cohort:
             pass  # nothing is kept
 
     return _fit_sound(cohort, fit)[0].observed()
+
+
+def transform_traits(cohort: Cohort) -> Cohort:
+    """Return the cohort with the values of quantitative traits transformed, as each trait says.
+
+    ``rint`` ranks the values of the analysed people. ``rint-residuals`` ranks the residuals of the covariates,
+    which are fitted once more with everything else: no correlation with them is left (Sofer et al. 2019, Genet
+    Epidemiol 43:263). Both come before predictors that are trained in the cohort, and before a LOCO prediction
+    is fitted or subtracted, whose offsets are in residual standard deviations of the *transformed* trait.
+    """
+    values = {}
+    for trait, y in zip(cohort.traits, cohort.y.T, strict=True):
+        if trait.transform == "none":
+            continue
+        known, ranked = np.isfinite(y), y.copy()
+        if trait.transform == "rint-residuals":
+            X, names = cohort.design(known)
+            Z = orthonormal_design(X, np.ones(len(X)), names)
+            left = y[known] - Z @ (Z.T @ y[known])
+            ranked[known] = np.round(left / np.abs(left).max(), TIE_DIGITS)
+        values[trait.name] = rank_normal(ranked)
+    return cohort.with_values(values) if values else cohort
+
+
+def warn_of_residuals(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return a sentence per quantitative trait whose residuals are far from normal.
+
+    Args:
+        rows: of null_models.tsv, with their skewness and excess kurtosis.
+    """
+    said: dict[str, str] = {}
+    for row in rows:
+        if row.get("skewness") is not None and is_far_from_normal(row["skewness"], row["kurtosis"], row["n_samples"]):
+            said.setdefault(
+                row["trait"],
+                f"trait '{row['trait']}': its residuals are far from normal (skewness {row['skewness']:.3g}, excess "
+                f"kurtosis {row['kurtosis']:.3g}); p-values hold, but power is lost: consider "
+                "`phenotypes: {transform: rint}`",
+            )
+    return list(said.values())
+
+
+def check_residuals(cohort: Cohort) -> list[str]:
+    """Return what `warn_of_residuals` says of null models without a prediction."""
+    plan = _plan(cohort, {}, Roles("covariate"), "")
+    fits = {found.trait: found.fit for found in _fit_each(plan, {}, {})}
+    return warn_of_residuals(_record(plan, trait, ALL_CHROMOSOMES, fits[trait.name], "none") for trait in cohort.traits)
 
 
 def _fit_sound(cohort: Cohort, fit: Callable[[Cohort], Fitted]) -> tuple[Cohort, Fitted]:
@@ -316,6 +366,7 @@ def _describe_trait(plan: _Plan, trait: Trait) -> dict[str, Any]:
         "covariance": next(c.name for c in plan.covariances if trait.name in c.traits),
         "n_samples": int(np.isfinite(values).sum()),
         "n_cases": None if trait.kind == "quantitative" else int(np.nansum(values)),
+        **({} if trait.transform == "none" else {"transform": trait.transform}),
         **_describe_follow_up(plan.cohort.follow_up.get(trait.name), np.isfinite(values)),
     }
 
@@ -529,6 +580,7 @@ def _record(plan: _Plan, trait: Trait, chromosome: str, model: NullFit, use: str
         "variance_before": model.variance_before,
         "variance_after": model.variance_after,
         "gain": gain,
+        **({} if trait.kind != "quantitative" else dict(zip(MOMENTS, residual_moments(model.residual), strict=True))),
     }
 
 

@@ -523,6 +523,8 @@ NULL_MODELS = TableSchema(
         Column("variance_before", _f64, "residual variance without the prediction (mean of mu(1 - mu) for binary)"),
         Column("variance_after", _f64, "residual variance with it"),
         Column("gain", _f64, "effective-sample gain 1 / (1 - r2); quantitative traits"),
+        Column("skewness", _f64, "of the residuals of a quantitative trait"),
+        Column("kurtosis", _f64, "their excess kurtosis, 0 for a normal distribution"),
         Column("note", _text, "why the trait cannot be fitted and is left out; NA where it is fitted"),
     ),
 )

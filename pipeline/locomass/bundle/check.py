@@ -107,6 +107,8 @@ class DenoisingDescription(msgspec.Struct):
     variance_before: Annotated[float, Meta(ge=0, le=MAX_FIGURE**2)] | None = None
     variance_after: Annotated[float, Meta(ge=0, le=MAX_FIGURE**2)] | None = None
     gain: Annotated[float, Meta(ge=0, le=MAX_FIGURE)] | None = None
+    skewness: Figure | None = None
+    kurtosis: Figure | None = None
 
 
 class TraitDescription(msgspec.Struct):
@@ -120,6 +122,7 @@ class TraitDescription(msgspec.Struct):
     sigma2: Annotated[dict[str, Variance], Meta(min_length=1, max_length=1000)]
     n_cases: Annotated[int, Meta(ge=0, le=MAX_SAMPLES)] | None = None
     person_time: Annotated[float, Meta(ge=0, le=1e300)] | None = None
+    transform: Literal["none", "rint", "rint-residuals"] = "none"
     residuals: ResidualDescription | None = None
     histogram: HistogramDescription | None = None
     predictor: PredictorDescription | None = None

@@ -16,7 +16,7 @@ from locomass.commands.study import StudyRun
 from locomass.commands.study_inputs import describe_inputs, read_inputs
 from locomass.commands.tested_genes import TestedGenes, check_columns, check_named_tests
 from locomass.config import MetaConfig, RunConfig, load_config, read_keys
-from locomass.denoise import find_loco_rows
+from locomass.denoise import check_residuals, find_loco_rows
 from locomass.errors import ConfigError
 from locomass.executors import open_executor
 from locomass.meta.inspect import refuse_errors
@@ -54,6 +54,8 @@ def check_study(config_path: Path, out: Path | None) -> Checked:
         for path in predictor_files(config.predictor, folder):
             if not path.exists():
                 raise ConfigError(f"{config_path}: key predictor: no such file: {path}")
+        for message in check_residuals(run.cohort):
+            log.warning(message)
         _check_predictor(run)
         chosen = np.asarray(np.isfinite(run.cohort.y).any(axis=1))
         X, names = run.cohort.design(chosen)

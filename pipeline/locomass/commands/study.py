@@ -20,7 +20,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from locomass.config import RunConfig, ScoreStatistics
-from locomass.denoise import Roles, denoise, screen_traits
+from locomass.denoise import Roles, denoise, screen_traits, transform_traits, warn_of_residuals
 from locomass.errors import ConfigError, suggest
 from locomass.executors import Executor
 from locomass.files.parts import write_arrays
@@ -81,7 +81,7 @@ class StudyRun:
     @cached_property
     def cohort(self) -> Cohort:
         """Samples, covariates, and the traits that can be fitted."""
-        return screen_traits(open_cohort(self.config, self.folder))
+        return transform_traits(screen_traits(open_cohort(self.config, self.folder)))
 
     @cached_property
     def catalogue(self) -> Catalogue:
@@ -263,6 +263,8 @@ class StudyRun:
         self.directory.forget("denoise")
         with self._timed("denoise"):
             models = denoise(self.cohort, loco, self.roles, self.out, self.needed)
+        for message in warn_of_residuals(models.rows):
+            log.warning(message)
         self.directory.finish("denoise", digest, ["denoise", "null_models.tsv"])
         return models
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from locomass.numbers import is_far_from_normal
 from locomass.report.charts import draw_histogram
 from locomass.report.embed import format_number
 from locomass.report.tables import Studies, read_text_table
@@ -28,5 +29,7 @@ def residual_charts(results: Path, studies: Studies) -> list[tuple[str, str]]:
         moments = [format_number(shape[key][name]) for name in ("skewness", "kurtosis")]
         edges = [*(row["low"] for row in rows), rows[-1]["high"]]
         drawn = draw_histogram(title, edges, [row["n"] for row in rows], REACH)
-        charts.append((f"{title}{which}: skewness {moments[0]}, excess kurtosis {moments[1]}", drawn))
+        far = is_far_from_normal(shape[key]["skewness"], shape[key]["kurtosis"], sum(row["n"] for row in rows))
+        flag = "; far from normal: `phenotypes: {transform: rint}` may gain power" if far else ""
+        charts.append((f"{title}{which}: skewness {moments[0]}, excess kurtosis {moments[1]}{flag}", drawn))
     return charts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from locomass.config import RunConfig
-from locomass.errors import ConfigError, MatchError, StatisticsError
+from locomass.errors import ConfigError, MatchError, StatisticsError, suggest
 from locomass.follow_up import FollowUp
 from locomass.genotypes.fileset import Fileset, open_fileset
 from locomass.numbers import Floats
@@ -22,10 +22,17 @@ from locomass.tables.time_to_event import read_times
 
 @dataclass(frozen=True)
 class Trait:
-    """A trait to analyse; kind is ``quantitative``, ``binary`` or ``time_to_event``."""
+    """A trait to analyse.
+
+    Attributes:
+        name: column of the phenotype table, or key of a time to event.
+        kind: ``quantitative``, ``binary`` or ``time_to_event``.
+        transform: of a quantitative trait, ``none``, ``rint`` or ``rint-residuals``.
+    """
 
     name: str
     kind: str
+    transform: str = "none"
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,14 @@ class Cohort:
     drops: dict[str, int] = field(default_factory=dict)
     unfit: tuple[UnfitTrait, ...] = ()
     follow_up: dict[str, FollowUp] = field(default_factory=dict)
+
+    def with_values(self, values: Mapping[str, Floats]) -> Cohort:
+        """Return the same samples with other (n,) values of some traits, by name."""
+        y = self.y.copy()
+        for k, trait in enumerate(self.traits):
+            if trait.name in values:
+                y[:, k] = values[trait.name]
+        return replace(self, y=y)
 
     @property
     def labels(self) -> NDArray[np.object_]:
@@ -207,7 +222,11 @@ def _read_phenotypes(config: RunConfig, folder: Path) -> tuple[SampleTable, list
         missing_codes=spec.missing_codes,
     )
     binary = set(select_columns(list(table.columns), spec.binary, "binary column")) - set(spec.quantitative)
-    traits = [Trait(name, "binary" if name in binary else "quantitative") for name in table.columns]
+    quantitative = [name for name in table.columns if name not in binary]
+    how = _name_transforms(spec.transform, quantitative)
+    traits = [
+        Trait(name, "binary" if name in binary else "quantitative", how.get(name, "none")) for name in table.columns
+    ]
     if not spec.time_to_event:
         return table, traits, {}
     twice = [name for name in spec.time_to_event if name in table.columns]
@@ -218,6 +237,23 @@ def _read_phenotypes(config: RunConfig, folder: Path) -> tuple[SampleTable, list
     times = read_times(folder / spec.file, spec.time_to_event, spec.missing_codes)
     table.columns.update(times.event)
     return table, [*traits, *(Trait(name, "time_to_event") for name in times.event)], times.follow_up
+
+
+def _name_transforms(transform: str | Mapping[str, str], quantitative: Sequence[str]) -> dict[str, str]:
+    """Return the transform of each quantitative trait.
+
+    Raises:
+        ConfigError: a trait that has one is not quantitative, or there is no quantitative trait at all.
+    """
+    if isinstance(transform, str):
+        if transform != "none" and not quantitative:
+            raise ConfigError(f"key phenotypes.transform: {transform} needs a quantitative trait, and there is none")
+        return dict.fromkeys(quantitative, transform)
+    unknown = sorted(transform.keys() - set(quantitative))
+    if unknown:
+        hint = suggest(unknown[0], quantitative)
+        raise ConfigError(f"key phenotypes.transform: '{unknown[0]}' is not a quantitative trait{hint}")
+    return dict(transform)
 
 
 def _read_covariates(

@@ -18,6 +18,7 @@ from locomass.meta.inspect.together import (
     check_duplicate,
     check_overlap,
     check_trait_names,
+    check_transforms,
     check_variances,
     check_x_coding,
 )
@@ -111,6 +112,7 @@ def inspect_opened(bundles: Sequence[Bundle]) -> list[Finding]:
             *check_sexes(study.bundle),
         ]
     findings += [*check_builds(bundles), *check_x_coding(bundles), *check_trait_names(bundles)]
+    findings += check_transforms(bundles)
     findings += [*check_variances(studies), *check_alleles(studies)]
     for one, other in combinations(studies, 2):
         finding = check_duplicate(one, other) or check_overlap(one, other)

@@ -91,6 +91,20 @@ def check_trait_names(bundles: Sequence[Bundle]) -> Iterator[Finding]:
             )
 
 
+def check_transforms(bundles: Sequence[Bundle]) -> Iterator[Finding]:
+    """Compare how a trait was transformed: effects of ranks and of values are in different units."""
+    how: dict[str, dict[str, list[str]]] = {}
+    for bundle in bundles:
+        for name, trait in bundle.traits.items():
+            how.setdefault(name, {}).setdefault(trait.get("transform", "none"), []).append(bundle.study)
+    for name, studies in how.items():
+        if len(studies) > 1:
+            where = "; ".join(f"{transform}: {', '.join(who)}" for transform, who in studies.items())
+            fix = "agree on phenotypes.transform: effects are in different units, and weights suit neither"
+            everybody = ", ".join(study for who in studies.values() for study in who)
+            yield Finding(WARNING, everybody, f"trait '{name}' is transformed differently", where, fix)
+
+
 def check_alleles(studies: Sequence[StudyVariants]) -> Iterator[Finding]:
     """Find variants whose frequency in one study fits the others only after swapping the alleles.
 
