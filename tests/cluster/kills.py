@@ -64,11 +64,11 @@ class Killer:
         while True:
             process = self.start(out)
             process.join(self.rng.uniform(SHORTEST, seconds) if self.kills < most else None)
-            if process.exitcode is not None:
-                assert process.exitcode == 0
+            if process.exitcode is None:
+                process.kill()
+                process.join()
+            if process.exitcode == 0:  # perhaps while it was being killed
                 return
-            process.kill()
-            process.join()
-            assert process.exitcode == -signal.SIGKILL
+            assert process.exitcode == -signal.SIGKILL, process.exitcode
             self.kills += 1
             self.stages |= {path.name for path in (*out.glob("*"), *out.glob("parts/*"))}

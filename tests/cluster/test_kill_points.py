@@ -1,7 +1,7 @@
 """A run killed at any time, and killed again, ends with the tables of one that nobody touched, byte for byte.
 
-The default run kills a few times; ``-m ci`` 75 times on threads and 20 times with worker processes, and ``-m slurm`` 5
-times on Slurm: 100 random points.
+``-m ci`` kills 12 times on threads and 4 times with worker processes, ``-m slurm`` 5 times on Slurm; ``-m slow`` 75 and
+20 times: 100 random points.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def kill_and_compare(killer: Killer, folder: Path, read_tables: Callable[[Path],
         ended += 1
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(75, marks=pytest.mark.ci)])
+@pytest.mark.parametrize("kills", [12, pytest.param(75, marks=pytest.mark.slow)])
 def test_threads(study, tmp_path, read_tables, kills):
     killer = Killer(study, 0, None, random.Random(kills))
     kill_and_compare(killer, tmp_path, read_tables, kills)
@@ -45,22 +45,24 @@ def test_threads(study, tmp_path, read_tables, kills):
         assert killer.stages >= {"predict", "denoise", "score_statistics", "bundle", "meta"}
 
 
-@pytest.mark.ci
-def test_workers(study, tmp_path, read_tables):
-    before = worker_processes()
-    kill_and_compare(Killer(study, 1, None, random.Random(2)), tmp_path, read_tables, 20)
+@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.slow)])
+def test_workers(study, tmp_path, read_tables, kills):
+    before = orphaned_workers()
+    kill_and_compare(Killer(study, 1, None, random.Random(2)), tmp_path, read_tables, kills)
     deadline = time.monotonic() + 60
-    while worker_processes() > before and time.monotonic() < deadline:
+    while orphaned_workers() - before and time.monotonic() < deadline:
         time.sleep(0.5)
-    assert worker_processes() <= before  # those of runs that were killed end by themselves
+    assert not orphaned_workers() - before  # those of runs that were killed end by themselves
 
 
-def worker_processes() -> int:
-    """Return how many processes that Python's multiprocessing has spawned there are."""
-    found = 0
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+def orphaned_workers() -> set[str]:
+    """Return the processes that Python's multiprocessing has spawned, and whose parent is no more."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*"):
         try:
-            found += b"multiprocessing.spawn" in path.read_bytes()
+            orphaned = "\nPPid:\t1\n" in (path / "status").read_text()
+            if orphaned and b"multiprocessing.spawn" in (path / "cmdline").read_bytes():
+                found.add(path.name)
         except OSError:
             continue
     return found
