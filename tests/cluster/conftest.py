@@ -68,7 +68,7 @@ def slurm(tmp_path_factory) -> Iterator[Path]:
     assert started.returncode == 0, started.stderr
     before = dict(os.environ)
     os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
-    os.environ["PYTHONPATH"] = str(Path(__file__).parent)  # the tests' task functions; the program is found anyway
+    os.environ["PYTHONPATH"] = f"{ROOT}:{Path(__file__).parent}"  # for the tests' task functions
     yield folder
     subprocess.run(["scancel", "--user", "root"], check=False)
     os.environ.clear()
